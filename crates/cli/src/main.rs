@@ -1,0 +1,2 @@
+//! swinstyle.
+fn main() {}

@@ -1,0 +1,1 @@
+//! swinstyle-modulated-conv2d.

@@ -1,0 +1,1 @@
+//! swinstyle-query-attention.
