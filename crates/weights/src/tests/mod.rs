@@ -1,0 +1,15 @@
+//! Tests of whole archives: fixtures, round trips, bad input, folders of checkpoints.
+
+mod bad_input;
+mod forge;
+mod golden;
+mod mutations;
+mod retention;
+mod round_trip;
+
+use std::path::PathBuf;
+
+/// A file under `tests/golden`.
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
+}
