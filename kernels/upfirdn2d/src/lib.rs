@@ -1,1 +1,138 @@
-//! swinstyle-upfirdn2d.
+//! Pad, upsample, FIR-filter and downsample images in one pass: the resampling of StyleGAN2, differentiable to any order.
+//!
+//! The three maps of [`upfirdn2d`], image to image, image gradient to image gradient and filter gradient, are closed: the
+//! derivative of each is one of the three. README.md has the maths.
+
+mod cube;
+mod host;
+mod launch;
+mod problem;
+mod tune;
+
+pub use problem::{Axis, Problem, Upfirdn2d};
+pub use tune::Blueprint;
+
+use launch::{FilterGradient, Forward};
+use swinstyle_tensor::{DType, Device, Result, Tensor, TensorError, launch};
+
+/// Upsamples by zero insertion, pads, filters and decimates each channel of an image.
+///
+/// `y[oy, ox] = gain · Σ_{i,j} k[i, j] · u[oy·down_y + i − y0, ox·down_x + j − x0]`, where u is x with `up − 1` zeros after each sample
+/// and zeros outside, and k is the filter turned by 180° (as it is with `flip`).
+///
+/// x `[N, H, W, C]`, filter `[fh, fw]` → `[N, OH, OW, C]` with `OH = ⌊(H·up_y + y0 + y1 − fh) / down_y⌋ + 1`.
+/// Differentiable in x and in the filter, to any order.
+///
+/// Errors: other ranks, an empty axis, a zero factor, a gain that is not finite, pads that leave no output, mixed devices or types.
+pub fn upfirdn2d(
+    x: &Tensor,      // [N, H, W, C]
+    filter: &Tensor, // [fh, fw]
+    params: &Upfirdn2d,
+) -> Result<Tensor> {
+    let problem = Problem::new(x.shape(), filter.shape(), params)?;
+    let y = launch(&Forward(problem), &[x, filter])?.remove(0);
+    Ok(y.taped("upfirdn2d", &[x, filter], move |b| {
+        let x = b.needs[0].then(|| upfirdn2d(b.grad, &b.inputs[1], &problem.adjoint())).transpose()?;
+        let params = problem.params();
+        let f = b.needs[1].then(|| upfirdn2d_filter_grad(&b.inputs[0], b.grad, problem.filter_shape(), &params));
+        Ok(vec![x, f.transpose()?])
+    }))
+}
+
+/// Gradient of `⟨upfirdn2d(x, filter), grad⟩` with respect to the filter.
+///
+/// `gain · Σ_{n,oy,ox,c} grad[n, oy, ox, c] · u[n, oy·down_y + i − y0, ox·down_x + j − x0, c]` for each tap of the kernel. The sum is
+/// ordered: it does not depend on the threads. Bilinear in x and grad, and differentiable in both to any order.
+///
+/// Errors: those of [`upfirdn2d`], and a gradient of another shape than its output.
+pub fn upfirdn2d_filter_grad(
+    x: &Tensor,    // [N, H, W, C]
+    grad: &Tensor, // [N, OH, OW, C]
+    filter_shape: [usize; 2],
+    params: &Upfirdn2d,
+) -> Result<Tensor> {
+    let problem = Problem::new(x.shape(), &filter_shape, params)?;
+    if grad.shape() != problem.output_shape() {
+        let detail = format!("gradient {:?} for an output {:?}", grad.shape(), problem.output_shape());
+        return Err(TensorError::shape("upfirdn2d_filter_grad", detail));
+    }
+    let y = launch(&FilterGradient(problem), &[x, grad])?.remove(0);
+    Ok(y.taped("upfirdn2d_filter_grad", &[x, grad], move |b| {
+        let x = b.needs[0].then(|| upfirdn2d(&b.inputs[1], b.grad, &problem.adjoint())).transpose()?;
+        let grad = b.needs[1].then(|| upfirdn2d(&b.inputs[0], b.grad, &problem.params())).transpose()?;
+        Ok(vec![x, grad])
+    }))
+}
+
+/// The square filter of StyleGAN2 from one-dimensional taps: their outer product, divided by its sum.
+///
+/// `[1, 3, 3, 1]` gives the usual one. Errors: no taps, a sum that is zero or not finite, a type other than f32 and f64.
+pub fn setup_filter(taps: &[f64], dtype: DType, device: Device) -> Result<Tensor> {
+    let sum: f64 = taps.iter().sum();
+    if taps.is_empty() || sum == 0.0 || !sum.is_finite() {
+        return Err(TensorError::shape("setup_filter", format!("taps {taps:?} have no finite sum other than 0")));
+    }
+    let outer: Vec<f64> = taps.iter().flat_map(|a| taps.iter().map(move |b| a * b / (sum * sum))).collect();
+    let shape = [taps.len(), taps.len()];
+    match dtype {
+        DType::F64 => Tensor::from_vec(outer, &shape, device),
+        DType::F32 => Tensor::from_vec(outer.iter().map(|&v| v as f32).collect(), &shape, device),
+        _ => Err(TensorError::UnsupportedDType { op: "setup_filter", dtype, device }),
+    }
+}
+
+/// Enlarges an image by `factor` on both axes: `[N, H, W, C]` → `[N, factor·H, factor·W, C]`, the mean kept.
+///
+/// Errors: those of [`upfirdn2d`].
+pub fn upsample2d(
+    x: &Tensor,      // [N, H, W, C]
+    filter: &Tensor, // [fh, fw]
+    factor: usize,
+) -> Result<Tensor> {
+    let pad = |taps: usize| {
+        let (taps, factor) = (taps as isize, factor as isize);
+        // Split like the shrinking pads, and the zeros after the last sample are taken off the end.
+        [(taps - factor + 1).div_euclid(2) + factor - 1, (taps - factor).div_euclid(2)]
+    };
+    let [y, x_pad] = pads(filter, pad)?;
+    let gain = (factor * factor) as f64;
+    let params = Upfirdn2d { up: [factor; 2], pad: [y[0], y[1], x_pad[0], x_pad[1]], gain, ..Default::default() };
+    upfirdn2d(x, filter, &params)
+}
+
+/// Shrinks an image by `factor` on both axes: `[N, H, W, C]` → `[N, H/factor, W/factor, C]`.
+///
+/// Errors: those of [`upfirdn2d`].
+pub fn downsample2d(
+    x: &Tensor,      // [N, H, W, C]
+    filter: &Tensor, // [fh, fw]
+    factor: usize,
+) -> Result<Tensor> {
+    let pad = |taps: usize| {
+        let spare = taps as isize - factor as isize;
+        [(spare + 1).div_euclid(2), spare.div_euclid(2)]
+    };
+    let [y, x_pad] = pads(filter, pad)?;
+    let params = Upfirdn2d { down: [factor; 2], pad: [y[0], y[1], x_pad[0], x_pad[1]], ..Default::default() };
+    upfirdn2d(x, filter, &params)
+}
+
+/// Filters an image with `pad = [before, after]` on both axes, without resampling.
+///
+/// With [1, 3, 3, 1], StyleGAN2 calls it with `[1, 1]` and gain 4 after a transposed convolution and with `[2, 2]` before a strided one.
+/// Errors: those of [`upfirdn2d`].
+pub fn blur(
+    x: &Tensor,      // [N, H, W, C]
+    filter: &Tensor, // [fh, fw]
+    pad: [isize; 2],
+    gain: f64,
+) -> Result<Tensor> {
+    upfirdn2d(x, filter, &Upfirdn2d { pad: [pad[0], pad[1], pad[0], pad[1]], gain, ..Default::default() })
+}
+
+fn pads(filter: &Tensor, pad: impl Fn(usize) -> [isize; 2]) -> Result<[[isize; 2]; 2]> {
+    match *filter.shape() {
+        [fh, fw] => Ok([pad(fh), pad(fw)]),
+        _ => Err(TensorError::shape("upfirdn2d", format!("the filter {:?} must be [fh, fw]", filter.shape()))),
+    }
+}

@@ -1,0 +1,176 @@
+//! The operations as kernels: from a problem to its host twin or its CubeCL launch.
+
+use cubecl::prelude::*;
+use swinstyle_kit::{Blueprint as _, Problem as _, glue};
+use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError};
+
+use crate::{
+    cube::{self, GeometryLaunch},
+    host,
+    problem::Problem,
+    tune::Blueprint,
+};
+
+/// Image `[N, H, W, C]` and filter `[fh, fw]` to image `[N, OH, OW, C]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Forward(pub(crate) Problem);
+
+impl Kernel for Forward {
+    fn name(&self) -> &'static str {
+        "upfirdn2d"
+    }
+
+    fn output_shapes(&self) -> Vec<Vec<usize>> {
+        vec![self.0.output_shape().to_vec()]
+    }
+
+    fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
+        host::forward(&self.0, inputs[0], inputs[1], outputs[0]);
+        Ok(())
+    }
+
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        forward(client, &self.0, &Blueprint::default_for(&self.0), inputs, outputs)
+    }
+
+    fn flops(&self) -> u64 {
+        self.0.flops()
+    }
+}
+
+/// Image `[N, H, W, C]` and output gradient `[N, OH, OW, C]` to filter gradient `[fh, fw]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct FilterGradient(pub(crate) Problem);
+
+impl Kernel for FilterGradient {
+    fn name(&self) -> &'static str {
+        "upfirdn2d_filter_grad"
+    }
+
+    fn output_shapes(&self) -> Vec<Vec<usize>> {
+        vec![self.0.filter_shape().to_vec()]
+    }
+
+    fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
+        host::filter_gradient(&self.0, inputs[0], inputs[1], outputs[0]);
+        Ok(())
+    }
+
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        filter_gradient(client, &self.0, inputs, outputs)
+    }
+
+    fn flops(&self) -> u64 {
+        self.0.flops()
+    }
+}
+
+/// Geometry with channels in vectors of `width`.
+fn geometry<R: Runtime>(p: &Problem, width: usize) -> GeometryLaunch<R> {
+    let [y, x] = p.axes;
+    // `Problem` keeps every extent, pad and factor below 2^29.
+    GeometryLaunch::new(
+        y.inputs as i32,
+        x.inputs as i32,
+        (p.channels / width) as u32,
+        y.outputs() as u32,
+        x.outputs() as u32,
+        y.taps as i32,
+        x.taps as i32,
+        y.up as i32,
+        x.up as i32,
+        y.down as i32,
+        x.down as i32,
+        y.pad[0] as i32,
+        x.pad[0] as i32,
+        u32::from(p.flip),
+        p.gain as f32,
+    )
+}
+
+/// Element indices on devices are 32-bit.
+fn check_length(op: &'static str, buffers: &[&CubeArg]) -> Result<()> {
+    match buffers.iter().find(|b| b.len > i32::MAX as usize) {
+        Some(b) => Err(TensorError::shape(op, format!("{} elements exceed the 2^31 of one device buffer", b.len))),
+        None => Ok(()),
+    }
+}
+
+/// y from `[x, filter]` with the given blueprint.
+pub(crate) fn forward<R: Runtime>(
+    client: &ComputeClient<R>,
+    p: &Problem,
+    blueprint: &Blueprint,
+    inputs: &[CubeArg],
+    outputs: &[CubeArg],
+) -> Result<()> {
+    let ([x, filter], [y]) = (inputs, outputs) else {
+        return Err(TensorError::shape("upfirdn2d", "two inputs and one output expected"));
+    };
+    check_length("upfirdn2d", &[x, y])?;
+    let (width, units) = (blueprint.vector_width, blueprint.units);
+    let cubes = (y.len / width).div_ceil(units as usize);
+    // SAFETY: the kernel returns beyond `y`, reads x only at rows and columns that it has checked, and the filter below fh·fw.
+    unsafe {
+        cube::gather::launch_unchecked::<f32, R>(
+            client,
+            glue::grid(cubes),
+            CubeDim::new_1d(units),
+            width,
+            glue::array(x, width),
+            glue::array(filter, 1),
+            glue::array(y, width),
+            geometry(p, width),
+        );
+    }
+    Ok(())
+}
+
+/// Gradient elements that one cube of the first stage sums at the least.
+const SPAN: usize = 4096;
+/// Cubes a tap at most: enough to fill a device, few enough for the second stage to be short.
+const MAX_BLOCKS: usize = 256;
+/// Units of a cube of the first stage.
+const UNITS: usize = 256;
+
+/// Filter gradient from `[x, gradient]`.
+pub(crate) fn filter_gradient<R: Runtime>(
+    client: &ComputeClient<R>,
+    p: &Problem,
+    inputs: &[CubeArg],
+    outputs: &[CubeArg],
+) -> Result<()> {
+    let ([x, gradient], [out]) = (inputs, outputs) else {
+        return Err(TensorError::shape("upfirdn2d_filter_grad", "two inputs and one output expected"));
+    };
+    check_length("upfirdn2d_filter_grad", &[x, gradient])?;
+    let span = gradient.len.div_ceil(MAX_BLOCKS).max(SPAN);
+    let blocks = gradient.len.div_ceil(span);
+    let len = blocks * out.len;
+    let partial = CubeArg { handle: client.empty(len * out.dtype.size()), len, dtype: out.dtype };
+    // SAFETY: the first stage checks cube, element, row and column against the buffers; the second its tap.
+    unsafe {
+        cube::filter_gradient_blocks::launch_unchecked::<f32, R>(
+            client,
+            glue::grid(len),
+            CubeDim::new_1d(UNITS as u32),
+            glue::array(x, 1),
+            glue::array(gradient, 1),
+            glue::array(&partial, 1),
+            geometry(p, 1),
+            span as u32,
+            UNITS,
+        );
+        cube::filter_gradient_sum::launch_unchecked::<f32, R>(
+            client,
+            glue::grid(out.len.div_ceil(UNITS)),
+            CubeDim::new_1d(UNITS as u32),
+            glue::array(&partial, 1),
+            glue::array(out, 1),
+            blocks as u32,
+            u32::from(p.flip),
+            p.gain as f32,
+        );
+    }
+    Ok(())
+}
