@@ -1,1 +1,20 @@
-//! swinstyle-train.
+//! Training of StyleGAN2 generators and SwinStyleformer encoders on one device.
+//!
+//! A run is a folder: its configuration, checkpoints, sample grids and `metrics.jsonl`. All randomness follows from
+//! (seed, step), so a resumed run goes on bit for bit on the cpu.
+
+pub mod config;
+mod encoder;
+mod error;
+mod generator;
+pub mod losses;
+mod optimizer;
+mod run;
+mod schedule;
+
+pub use encoder::EncoderTrainer;
+pub use error::{Result, TrainError};
+pub use generator::GeneratorTrainer;
+pub use optimizer::{Adam, AdamOptions};
+pub use run::{Event, Run, Stop, Trainer, train};
+pub use schedule::Schedule;

@@ -1,0 +1,35 @@
+//! What can go wrong in building, loading or running a network.
+
+use swinstyle_tensor::TensorError;
+
+/// Result of every fallible call of this crate.
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+/// Errors of the networks.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A parameter that the network reads is not there.
+    #[error("the parameter `{0}` is missing")]
+    MissingParameter(String),
+    /// A configuration that makes no network.
+    #[error("{what}: {detail}")]
+    Config {
+        /// The network or key.
+        what: &'static str,
+        /// What is wrong, with the values.
+        detail: String,
+    },
+    /// An operation failed.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A checkpoint could not be read, written or matched.
+    #[error(transparent)]
+    Weights(#[from] swinstyle_weights::WeightsError),
+}
+
+impl ModelError {
+    /// A [`ModelError::Config`].
+    pub fn config(what: &'static str, detail: impl Into<String>) -> Self {
+        Self::Config { what, detail: detail.into() }
+    }
+}

@@ -1,0 +1,42 @@
+//! Feature matching in a frozen discriminator [ours]: a perceptual loss that needs no foreign weights. It is not LPIPS.
+
+use swinstyle_tensor::Tensor;
+
+use crate::{
+    Params, Result,
+    stylegan2::{Discriminator, Features},
+};
+
+/// Guard against layers whose features are all zero.
+const EPSILON: f64 = 1e-8;
+
+/// A frozen StyleGAN2 discriminator as a feature extractor.
+#[derive(Debug, Clone)]
+pub struct DiscriminatorFeatures {
+    /// The network.
+    pub discriminator: Discriminator,
+    /// Its weights, without history.
+    pub params: Params,
+}
+
+impl DiscriminatorFeatures {
+    /// `Σ_l mean((f_l(x) − f_l(y))²) / mean(f_l(y)²)` over the outputs of the residual blocks.
+    ///
+    /// x and y `[N, H, W, 3]`; returns a scalar, differentiable in x; y is taken as constant.
+    pub fn distance(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (mut of_x, mut of_y) = (Features::new(), Features::new());
+        self.discriminator.forward(&self.params, x, Some(&mut of_x))?;
+        self.discriminator.forward(&self.params, &y.detach(), Some(&mut of_y))?;
+        let mut total: Option<Tensor> = None;
+        for (name, fx) in &of_x {
+            let Some(fy) = of_y.get(name) else { continue };
+            let norm = fy.square()?.mean_all()?.add_scalar(EPSILON)?;
+            let term = fx.sub(fy)?.square()?.mean_all()?.div(&norm)?;
+            total = Some(match total {
+                Some(t) => t.add(&term)?,
+                None => term,
+            });
+        }
+        total.ok_or_else(|| crate::ModelError::config("perceptual", "the discriminator has no blocks"))
+    }
+}

@@ -1,0 +1,126 @@
+//! The residual discriminator.
+
+use serde::{Deserialize, Serialize};
+use swinstyle_bias_act::{Activation, bias_act};
+use swinstyle_modulated_conv2d::conv2d;
+use swinstyle_tensor::{Tensor, TensorError};
+use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
+
+use super::{Channels, FIR, Features, GAIN, SLOPE, config::{check_size, resolutions}};
+use crate::{Init, Layout, Params, Result, Spec, layers::minibatch_stddev};
+
+/// Sizes of a discriminator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscriminatorConfig {
+    /// Pixels of an edge of the image.
+    pub size: usize,
+    /// Channels by resolution, 4 px first.
+    pub channels: Channels,
+    /// Images whose standard deviation is taken together at the end.
+    pub stddev_group: usize,
+}
+
+/// A StyleGAN2 discriminator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Discriminator {
+    /// Its sizes.
+    pub config: DiscriminatorConfig,
+}
+
+impl Discriminator {
+    /// A discriminator of these sizes. Errors: sizes that make no network.
+    pub fn new(config: DiscriminatorConfig) -> Result<Self> {
+        check_size("discriminator", config.size, &config.channels)?;
+        Ok(Self { config })
+    }
+
+    /// Parameters.
+    pub fn specs(&self) -> Vec<Spec> {
+        let c = &self.config.channels;
+        let conv = |name: String, k: usize, i: usize, o: usize| {
+            Spec::new(name, &[k, k, i, o], Init::Normal { std: 1.0 }).stored(Layout::Oihw)
+        };
+        let zeros = |name: String, n: usize| Spec::new(name, &[n], Init::Constant(0.0));
+        let mut channels = c.at(self.config.size);
+        let mut specs = vec![conv("convs.0.0.weight".into(), 1, 3, channels), zeros("convs.0.1.bias".into(), channels)];
+        for (i, r) in self.block_resolutions().enumerate() {
+            let (n, o) = (format!("convs.{}", i + 1), c.at(r / 2));
+            specs.push(conv(format!("{n}.conv1.0.weight"), 3, channels, channels));
+            specs.push(zeros(format!("{n}.conv1.1.bias"), channels));
+            specs.push(conv(format!("{n}.conv2.1.weight"), 3, channels, o));
+            specs.push(zeros(format!("{n}.conv2.2.bias"), o));
+            specs.push(conv(format!("{n}.skip.1.weight"), 1, channels, o));
+            channels = o;
+        }
+        let c4 = c.at(4);
+        let normal = Init::Normal { std: 1.0 };
+        specs.push(conv("final_conv.0.weight".into(), 3, c4 + 1, c4));
+        specs.push(zeros("final_conv.1.bias".into(), c4));
+        let flat = Spec::new("final_linear.0.weight", &[c4, 16 * c4], normal);
+        specs.push(flat.stored(Layout::LinearFromNchw { channels: c4 }));
+        specs.push(zeros("final_linear.0.bias".into(), c4));
+        specs.push(Spec::new("final_linear.1.weight", &[1, c4], normal));
+        specs.push(zeros("final_linear.1.bias".into(), 1));
+        specs
+    }
+
+    fn block_resolutions(&self) -> impl Iterator<Item = usize> {
+        let all: Vec<usize> = resolutions(self.config.size).skip(1).collect();
+        all.into_iter().rev()
+    }
+
+    /// Logits of images: positive for real.
+    ///
+    /// `images` `[N, H, W, 3]`; returns `[N, 1]`. The maps after each block (`d{r}`) are put into `features` where given.
+    pub fn forward(&self, p: &Params, images: &Tensor, mut features: Option<&mut Features>) -> Result<Tensor> {
+        let size = self.config.size;
+        let n = match *images.shape() {
+            [n, h, w, 3] if (h, w) == (size, size) => n,
+            _ => {
+                let detail = format!("images {:?}: [N, {size}, {size}, 3] expected", images.shape());
+                return Err(TensorError::shape("discriminator", detail).into());
+            }
+        };
+        let filter = setup_filter(&FIR, images.dtype(), images.device())?;
+        let fir = |x: &Tensor, pad: isize, down: usize| {
+            let spec = Upfirdn2d { up: [1, 1], down: [down, down], pad: [pad, pad, pad, pad], flip: false, gain: 1.0 };
+            upfirdn2d(x, &filter, &spec)
+        };
+        let mut x = act(p, &conv(p, "convs.0.0.weight", images, 1, 0)?, "convs.0.1.bias")?;
+        for (i, r) in self.block_resolutions().enumerate() {
+            let name = format!("convs.{}", i + 1);
+            let y = conv(p, &format!("{name}.conv1.0.weight"), &x, 1, 1)?;
+            let y = act(p, &y, &format!("{name}.conv1.1.bias"))?;
+            let y = conv(p, &format!("{name}.conv2.1.weight"), &fir(&y, 2, 1)?, 2, 0)?;
+            let y = act(p, &y, &format!("{name}.conv2.2.bias"))?;
+            // A strided 1×1 convolution reads every second pixel: let the filter make only those.
+            let skip = conv(p, &format!("{name}.skip.1.weight"), &fir(&x, 1, 2)?, 1, 0)?;
+            x = y.add(&skip)?.scale(std::f64::consts::FRAC_1_SQRT_2)?;
+            if let Some(f) = features.as_deref_mut() {
+                f.insert(format!("d{}", r / 2), x.clone());
+            }
+        }
+        let x = minibatch_stddev(&x, self.config.stddev_group, super::EPSILON)?;
+        let x = act(p, &conv(p, "final_conv.0.weight", &x, 1, 1)?, "final_conv.1.bias")?;
+        let flat = x.reshape(&[n, x.len() / n.max(1)])?;
+        let x = act(p, &linear(p, "final_linear.0.weight", &flat, None)?, "final_linear.0.bias")?;
+        linear(p, "final_linear.1.weight", &x, Some(p.get("final_linear.1.bias")?))
+    }
+}
+
+fn act(p: &Params, x: &Tensor, bias: &str) -> Result<Tensor> {
+    Ok(bias_act(x, Some(p.get(bias)?), Activation::LeakyRelu { slope: SLOPE }, GAIN, None)?)
+}
+
+/// A convolution with the equalised learning rate. The gain goes where there are fewer elements: to the weight.
+fn conv(p: &Params, weight: &str, x: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let w = p.get(weight)?;
+    let gain = 1.0 / (w.shape()[..3].iter().product::<usize>() as f64).sqrt();
+    Ok(conv2d(x, &w.scale(gain)?, stride, padding)?)
+}
+
+fn linear(p: &Params, weight: &str, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let w = p.get(weight)?;
+    Ok(x.linear(&w.scale(1.0 / (w.shape()[1] as f64).sqrt())?, bias)?)
+}
