@@ -188,10 +188,10 @@ impl Tensor {
         let y = launch(&kernel, &inputs)?.remove(0).with_shape(shape);
         Ok(y.taped("linear", &inputs, move |b| {
             let x = &b.inputs[0];
-            let dx = b.needs[0].then(|| b.grad.matmul_with(&b.inputs[1], false, false)).transpose()?;
-            let dw = b.needs[1]
-                .then(|| b.grad.reshape(&[m, n])?.matmul_with(&x.reshape(&[m, k])?, true, false))
-                .transpose()?;
+            // As a matrix: x may be a single vector, which has no product of its own.
+            let rows = b.grad.reshape(&[m, n])?;
+            let dx = b.needs[0].then(|| rows.matmul(&b.inputs[1])?.reshape(x.shape())).transpose()?;
+            let dw = b.needs[1].then(|| rows.matmul_with(&x.reshape(&[m, k])?, true, false)).transpose()?;
             let mut grads = vec![dx, dw];
             if let Some(&need) = b.needs.get(2) {
                 grads.push(need.then(|| b.grad.sum_to(&[n])).transpose()?);
