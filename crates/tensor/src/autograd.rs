@@ -83,7 +83,12 @@ pub fn grad(
     inputs: &[&Tensor],
     create_graph: bool,
 ) -> Result<Vec<Option<Tensor>>> {
-    if create_graph { run(outputs, inputs) } else { no_grad(|| run(outputs, inputs)) }
+    if create_graph {
+        return run(outputs, inputs);
+    }
+    let grads = no_grad(|| run(outputs, inputs))?;
+    // A rule may hand a cotangent through as it is, and that may be tracked.
+    Ok(grads.into_iter().map(|g| g.map(|g| g.detach())).collect())
 }
 
 fn run(outputs: &[(&Tensor, Option<&Tensor>)], inputs: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
