@@ -3,7 +3,7 @@
 use cubecl::prelude::{ComputeClient, Runtime};
 
 use crate::{
-    Result, Scalar, Tensor,
+    Result, Scalar, Tensor, TensorError,
     cube::{self, CubeArg},
     kernel::{Kernel, launch},
     simd,
@@ -42,10 +42,16 @@ impl AdamStep {
 
     /// Applies the step to `(parameter, gradient, first moment, second moment)`; returns the three updated ones.
     pub fn apply(&self, p: &Tensor, g: &Tensor, m: &Tensor, v: &Tensor) -> Result<[Tensor; 3]> {
+        for t in [p, g, m, v] {
+            if t.shape() != self.shape {
+                let detail = format!("{:?} among tensors of the parameter's shape {:?}", t.shape(), self.shape);
+                return Err(TensorError::shape("adam", detail));
+            }
+        }
         let mut out = launch(self, &[p, g, m, v])?.into_iter();
         match (out.next(), out.next(), out.next()) {
             (Some(p), Some(m), Some(v)) => Ok([p, m, v]),
-            _ => Err(crate::TensorError::shape("adam", "three outputs expected")),
+            _ => Err(TensorError::shape("adam", "three outputs expected")),
         }
     }
 }

@@ -266,8 +266,11 @@ impl Tensor {
             return Ok(self.clone());
         }
         let mut shape = self.shape().to_vec();
-        shape[axis] = before.saturating_add(length).saturating_add(after);
-        checked_len("pad", &shape)?;
+        let Some(padded) = before.checked_add(length).and_then(|l| l.checked_add(after)) else {
+            let detail = format!("{before} and {after} zeros around {:?} are too large", self.shape());
+            return Err(TensorError::shape("pad", detail));
+        };
+        shape[axis] = padded;
         let y = launch(&Pad { outer, length, inner, before, after }, &[self])?.remove(0).with_shape(shape);
         Ok(y.taped("pad", &[self], move |b| Ok(vec![Some(b.grad.slice(axis, before, length)?)])))
     }

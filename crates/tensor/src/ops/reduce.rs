@@ -184,6 +184,9 @@ impl Tensor {
         let mut marks = vec![false; self.shape().len()];
         for &a in axes {
             match marks.get_mut(a) {
+                Some(true) => {
+                    return Err(TensorError::shape(op, format!("axis {a} of shape {:?} given twice", self.shape())));
+                }
                 Some(m) => *m = true,
                 None => return Err(TensorError::shape(op, format!("axis {a} of shape {:?}", self.shape()))),
             }

@@ -12,6 +12,9 @@ use crate::{
     simd,
 };
 
+/// Longest side of a resampled image: the taps of a row and of a column are listed, and stay small next to the image.
+const MAX_SIDE: usize = 1 << 20;
+
 /// A sparse matrix `[outputs, inputs]` in row form: which inputs an output position reads, with what weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taps {
@@ -154,8 +157,11 @@ impl Tensor {
     }
 
     fn image_size(&self, op: &'static str, height: usize, width: usize) -> Result<(usize, usize)> {
+        if height.max(width) > MAX_SIDE {
+            return Err(TensorError::shape(op, format!("{height}×{width} is too large: a side is at most {MAX_SIDE}")));
+        }
         match *self.shape() {
-            [_, h, w, _] if h * w * height * width > 0 => Ok((h, w)),
+            [_, h, w, _] if h > 0 && w > 0 && height > 0 && width > 0 => Ok((h, w)),
             _ => Err(TensorError::shape(op, format!("{:?} (NHWC expected) to {height}×{width}", self.shape()))),
         }
     }
