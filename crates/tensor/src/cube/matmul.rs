@@ -2,7 +2,8 @@
 
 use cubecl::prelude::{ComputeClient, Runtime};
 
-use super::{CubeArg, elementwise::missing};
+use super::CubeArg;
+use super::glue::missing;
 use crate::{Result, ops::Matmul};
 
 /// Launches a [`Matmul`]; `inputs` are A, B and, with a bias, the row that is added.

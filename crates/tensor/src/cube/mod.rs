@@ -1,4 +1,6 @@
-//! The CubeCL side: clients of wgpu and CUDA devices, device buffers, and the kernels of the built-in operations.
+//! The CubeCL side: devices of wgpu and CUDA, device buffers, and the kernels of the built-in operations.
+//!
+//! Only `wgpu.rs`, `cuda.rs` and [`CubeClient`] name a backend; everything else is generic over [`Runtime`].
 
 pub mod elementwise;
 pub mod layout;
@@ -6,97 +8,89 @@ pub mod matmul;
 pub mod reduce;
 pub mod resample;
 
-use cubecl::{prelude::ComputeClient, server::Handle};
+mod buffer;
+mod cuda;
+mod describe;
+mod faults;
+mod glue;
+pub mod math;
+mod wgpu;
+
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use cubecl::{
+    prelude::{ComputeClient, Runtime},
+    stream_id::StreamId,
+};
 use cubecl_cuda::CudaRuntime;
 use cubecl_wgpu::WgpuRuntime;
 
-use crate::{DType, Device, Result, TensorError, counters};
+use crate::{Device, Result, TensorError};
 
-/// A client of one of the runtimes: the only place where a backend is named.
+pub use buffer::{CubeArg, CubeBuffer};
+pub use cuda::cuda_device_count;
+pub use describe::{Description, describe};
+pub use glue::{UNITS, grid, storage_type};
+pub use wgpu::{Adapter, wgpu_adapters};
+
+/// A client of one of the runtimes.
 #[derive(Clone)]
 pub enum CubeClient {
-    /// Vulkan, Metal or DX12 through wgpu.
+    /// Vulkan or Metal through wgpu.
     Wgpu(ComputeClient<WgpuRuntime>),
     /// CUDA.
     Cuda(ComputeClient<CudaRuntime>),
 }
 
-/// A buffer as a kernel sees it.
-#[derive(Debug, Clone)]
-pub struct CubeArg {
-    /// Device memory.
-    pub handle: Handle,
-    /// Number of elements.
-    pub len: usize,
-    /// Element type.
-    pub dtype: DType,
-}
+/// Clients of the devices opened so far.
+static CLIENTS: LazyLock<Mutex<HashMap<Device, CubeClient>>> = LazyLock::new(Mutex::default);
 
-/// Device memory of a tensor.
-#[derive(Debug)]
-pub struct CubeBuffer {
-    arg: CubeArg,
-}
-
-/// An adapter that wgpu found.
-#[derive(Debug, Clone)]
-pub struct Adapter {
-    /// Its name.
-    pub name: String,
-    /// Driver and backend.
-    pub driver: String,
-    /// Whether it runs on the cpu (lavapipe, SwiftShader).
-    pub software: bool,
-}
-
-/// Adapters of this machine in the order of `wgpu:i`: hardware first. Empty where there is no Vulkan loader.
-pub fn wgpu_adapters() -> Vec<Adapter> {
-    Vec::new()
-}
-
-/// Number of CUDA devices; 0 where there is no driver.
-pub fn cuda_device_count() -> usize {
-    0
-}
-
-/// The client of a device, opened on first use and kept.
+/// The client of a device, opened on first use and kept for the life of the process.
+///
+/// Errors: [`TensorError::NoDevice`] with the reason and what to do about it.
 pub fn client(device: Device) -> Result<CubeClient> {
-    Err(TensorError::NoDevice { device: device.to_string(), reason: "not opened".to_string() })
+    // A panic while opening leaves the map as it was, so a poisoned lock is sound.
+    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(client) = clients.get(&device) {
+        return Ok(client.clone());
+    }
+    let opened = match device {
+        Device::Wgpu(index) => wgpu::open(index).map(|c| CubeClient::Wgpu(on_one_stream(c))),
+        Device::Cuda(index) => cuda::open(index).map(|c| CubeClient::Cuda(on_one_stream(c))),
+        Device::Cpu => Err("the cpu runs native kernels and has no CubeCL client".to_string()),
+    };
+    let client = opened.map_err(|reason| TensorError::NoDevice { device: device.to_string(), reason })?;
+    clients.insert(device, client.clone());
+    Ok(client)
+}
+
+/// Makes every thread submit to one stream.
+///
+/// CubeCL gives each thread its own stream by default. Tensors are shared between threads here, and with one stream the
+/// order of submission is the order of execution: no cross-stream synchronisation, and the same bits whoever launches.
+fn on_one_stream<R: Runtime>(mut client: ComputeClient<R>) -> ComputeClient<R> {
+    // SAFETY: every client of the device gets the same stream before its first use.
+    unsafe { client.set_stream(StreamId { value: 0 }) };
+    client
 }
 
 impl CubeClient {
-    /// Waits for everything launched.
-    pub fn synchronize(&self, _device: Device) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl CubeBuffer {
-    /// Memory for `len` elements with arbitrary contents.
-    pub fn empty(op: &'static str, client: &CubeClient, _device: Device, len: usize, dtype: DType) -> Result<Self> {
-        counters::allocated(len * dtype.size());
-        let _ = op;
-        let bytes = (len * dtype.size()).max(1);
-        let handle = match client {
-            CubeClient::Wgpu(c) => c.empty(bytes),
-            CubeClient::Cuda(c) => c.empty(bytes),
-        };
-        Ok(Self { arg: CubeArg { handle, len, dtype } })
+    /// Waits for everything launched; errors of the work since the last wait or download appear here.
+    pub fn synchronize(&self, device: Device) -> Result<()> {
+        match self {
+            Self::Wgpu(c) => faults::wait("synchronize", device, c),
+            Self::Cuda(c) => faults::wait("synchronize", device, c),
+        }
     }
 
-    /// Copies f32 values to the device, converting to `dtype`.
-    pub fn upload(op: &'static str, device: Device, data: &[f32], dtype: DType) -> Result<Self> {
-        let _ = (op, data, dtype);
-        client(device).map(|_| unreachable!())
-    }
-
-    /// Copies the elements to the host as f32.
-    pub fn download(&self, device: Device) -> Result<Vec<f32>> {
-        client(device).map(|_| Vec::new())
-    }
-
-    /// The buffer as a kernel argument.
-    pub fn arg(&self) -> CubeArg {
-        self.arg.clone()
+    /// Bytes of the largest buffer that the device can bind.
+    pub fn max_allocation(&self) -> u64 {
+        match self {
+            Self::Wgpu(c) => c.properties().memory.max_page_size,
+            Self::Cuda(c) => c.properties().memory.max_page_size,
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use cubecl::prelude::{ComputeClient, Runtime};
 
-use super::{CubeArg, elementwise::missing};
+use super::CubeArg;
+use super::glue::missing;
 use crate::{Result, ops::Resample};
 
 /// Launches a [`Resample`].

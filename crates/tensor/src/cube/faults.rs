@@ -1,0 +1,108 @@
+//! Failures of asynchronous work: collected where the backend reports them, handed out at the next wait.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use cubecl::{
+    future::block_on,
+    prelude::{ComputeClient, Runtime},
+    server::{Handle, ServerError},
+};
+
+use crate::{Device, Result, TensorError};
+
+/// A failure that no call has reported yet.
+struct Fault {
+    device: Device,
+    out_of_memory: bool,
+    detail: String,
+}
+
+static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
+
+/// The largest allocation since the last wait: when memory runs out, the backend does not say for whom.
+static LARGEST_REQUEST: AtomicUsize = AtomicUsize::new(0);
+
+/// Remembers a failure; called on the backend's threads.
+pub(super) fn record(device: Device, out_of_memory: bool, detail: String) {
+    let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
+    // One broken buffer fails every launch that touches it: the first reports are the useful ones.
+    if faults.len() < 16 {
+        faults.push(Fault { device, out_of_memory, detail });
+    }
+}
+
+/// Notes an allocation, for the message of a later out-of-memory failure.
+pub(super) fn requested(bytes: usize) {
+    LARGEST_REQUEST.fetch_max(bytes, Ordering::Relaxed);
+}
+
+/// Waits for the stream and reports what failed since the last wait.
+pub(super) fn wait<R: Runtime>(op: &'static str, device: Device, client: &ComputeClient<R>) -> Result<()> {
+    let done = guarded(|| block_on(client.sync()));
+    report(op, device, done).map(|()| ())
+}
+
+/// Reads a buffer back after reporting what failed since the last wait.
+pub(super) fn read<R: Runtime>(
+    op: &'static str,
+    device: Device,
+    client: &ComputeClient<R>,
+    handle: Handle,
+) -> Result<cubecl::bytes::Bytes> {
+    // The flush runs what is queued up to here, allocations included, without waiting for the device: a buffer that could
+    // not be had is an error now, where mapping it would be a panic.
+    report(op, device, guarded(|| client.flush()))?;
+    let bytes = report(op, device, guarded(|| client.read_one(handle)))?;
+    LARGEST_REQUEST.store(0, Ordering::Relaxed);
+    Ok(bytes)
+}
+
+/// Turns the panics with which CubeCL answers a lost device into errors.
+fn guarded<T>(f: impl FnOnce() -> std::result::Result<T, ServerError>) -> std::result::Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(first_words(&error)),
+        Err(panic) => Err(match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+            (Some(s), _) => s.clone(),
+            (_, Some(s)) => (*s).to_string(),
+            _ => "the device's thread stopped".to_string(),
+        }),
+    }
+}
+
+/// An error's text without the backtraces that CubeCL appends.
+fn first_words(error: &ServerError) -> String {
+    let one = |e: &ServerError| {
+        let text = e.to_string();
+        text.split("Backtrace").next().unwrap_or_default().trim().replace('\n', " ")
+    };
+    match error {
+        ServerError::ServerUnhealthy { errors, .. } => {
+            errors.iter().map(one).collect::<Vec<_>>().join("; ")
+        }
+        other => one(other),
+    }
+}
+
+fn report<T>(op: &'static str, device: Device, outcome: std::result::Result<T, String>) -> Result<T> {
+    let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mine, others) = faults.drain(..).partition::<Vec<_>, _>(|f| f.device == device);
+    *faults = others;
+    drop(faults);
+    let text = |detail: &str| detail.to_ascii_lowercase().replace(['_', '-'], " ");
+    let memory = mine.iter().any(|f| f.out_of_memory)
+        || outcome.as_ref().is_err_and(|e| text(e).contains("out of memory") || text(e).contains("outofmemory"));
+    if memory {
+        return Err(TensorError::OutOfMemory { op, device, bytes: LARGEST_REQUEST.swap(0, Ordering::Relaxed) });
+    }
+    if let Some(fault) = mine.into_iter().next() {
+        return Err(TensorError::Backend { op, device, detail: fault.detail });
+    }
+    outcome.map_err(|detail| TensorError::Backend { op, device, detail })
+}

@@ -1,0 +1,5 @@
+//! Every operation on wgpu against the cpu, and what happens where a device is absent.
+
+mod devices;
+mod elementwise;
+mod support;
