@@ -42,8 +42,8 @@ pub fn backend_error(op: &'static str, detail: impl std::fmt::Display) -> Tensor
 /// # Safety
 /// The kernel must index it below `len / width`.
 pub unsafe fn array<R: Runtime>(arg: &CubeArg, width: usize) -> ArrayArg<R> {
-    // SAFETY: the handle holds `len` elements, hence `len / width` vectors.
-    unsafe { ArrayArg::from_raw_parts(arg.handle.clone(), arg.len / width.max(1)) }
+    // SAFETY: the handle holds `len` elements. A launch takes the length in elements and divides it by the vector width itself.
+    unsafe { ArrayArg::from_raw_parts(arg.handle.clone(), arg.len / width.max(1) * width.max(1)) }
 }
 
 #[cfg(test)]

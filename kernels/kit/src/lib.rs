@@ -5,6 +5,7 @@
 //! its maths with [`testing`].
 
 pub mod glue;
+pub mod golden;
 pub mod problem;
 pub mod testing;
 

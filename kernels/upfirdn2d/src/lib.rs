@@ -7,6 +7,8 @@ mod cube;
 mod host;
 mod launch;
 mod problem;
+#[cfg(test)]
+mod tests;
 mod tune;
 
 pub use problem::{Axis, Problem, Upfirdn2d};
