@@ -1,0 +1,129 @@
+//! Pictures on their way in and out: bytes, `[-1, 1]` floats, PNG files, grids, differences and metrics.
+//!
+//! A network's image is `f32` in `[-1, 1]`, `[H, W, 3]`, with `x = byte / 127.5 - 1`; a batch is `[N, H, W, 3]`.
+
+mod file;
+mod grid;
+mod metrics;
+
+pub use file::{encode_label_png, encode_png, write_atomic, write_label_png, write_png};
+pub use grid::{difference, grid, sheet};
+pub use metrics::{mse, psnr, psnr_from_mse, ssim};
+
+use crate::{DataError, Result};
+
+/// An RGB picture of 8 bits a channel, sRGB as in the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+    /// The pixels, row by row.
+    pub rgb: Vec<u8>, // [H, W, 3]
+}
+
+impl Picture {
+    /// A picture of one colour.
+    pub fn filled(width: usize, height: usize, color: [u8; 3]) -> Self {
+        Self { width, height, rgb: color.repeat(width * height) }
+    }
+
+    /// From a network's image: values outside `[-1, 1]` are clamped, NaN becomes black.
+    ///
+    /// # Errors
+    /// [`DataError::InvalidArgument`] when `image` does not hold `height * width * 3` values.
+    pub fn from_f32(
+        image: &[f32], // [H, W, 3] in [-1, 1]
+        height: usize,
+        width: usize,
+    ) -> Result<Self> {
+        check_length("image length", image.len(), &[height, width, 3])?;
+        // `as` saturates and turns NaN into 0.
+        let rgb = image.iter().map(|&x| ((x + 1.0) * 127.5).round() as u8).collect();
+        Ok(Self { width, height, rgb })
+    }
+
+    /// The pictures of a network's batch.
+    ///
+    /// # Errors
+    /// [`DataError::InvalidArgument`] when `images` does not hold a whole number of `height * width * 3` images.
+    pub fn from_batch(
+        images: &[f32], // [N, H, W, 3] in [-1, 1]
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<Self>> {
+        let length = (height * width * 3).max(1);
+        check_length("batch length", images.len(), &[images.len() / length, height, width, 3])?;
+        images.chunks_exact(length).map(|image| Self::from_f32(image, height, width)).collect()
+    }
+
+    /// The picture as a network's image, `[H, W, 3]` in `[-1, 1]`.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut image = vec![0.0; self.rgb.len()];
+        self.write_f32(false, &mut image);
+        image
+    }
+
+    /// Writes the picture as a network's image, mirrored left to right where `flip` says so.
+    ///
+    /// `image` holds as many values as the picture; what is beyond the shorter one stays as it is.
+    pub fn write_f32(
+        &self,
+        flip: bool,
+        image: &mut [f32], // [H, W, 3]
+    ) {
+        let row = self.width * 3;
+        for (source, target) in self.rgb.chunks_exact(row).zip(image.chunks_exact_mut(row)) {
+            for (x, pixel) in target.chunks_exact_mut(3).enumerate() {
+                let x = if flip { self.width - 1 - x } else { x };
+                for channel in 0..3 {
+                    pixel[channel] = f32::from(source[x * 3 + channel]) / 127.5 - 1.0;
+                }
+            }
+        }
+    }
+}
+
+/// Errs unless `length` is the product of `shape`.
+fn check_length(what: &'static str, length: usize, shape: &[usize]) -> Result<()> {
+    let expected: usize = shape.iter().product();
+    if length == expected {
+        return Ok(());
+    }
+    let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+    Err(DataError::argument(what, length, format!("{expected} = {}", shape.join(" x "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_the_way_to_floats_and_back() {
+        let picture = Picture { width: 16, height: 16, rgb: (0..16 * 16 * 3).map(|i| (i % 256) as u8).collect() };
+        let image = picture.to_f32();
+        assert_eq!(Picture::from_f32(&image, 16, 16).unwrap(), picture);
+        assert_eq!((image[0], image[255]), (-1.0, 1.0));
+    }
+
+    #[test]
+    fn flipping_mirrors_left_to_right_and_keeps_the_channels() {
+        let picture = Picture { width: 2, height: 1, rgb: vec![0, 51, 102, 153, 204, 255] };
+        let mut image = vec![0.0; 6];
+        picture.write_f32(true, &mut image);
+        assert_eq!(Picture::from_f32(&image, 1, 2).unwrap().rgb, [153, 204, 255, 0, 51, 102]);
+    }
+
+    #[test]
+    fn values_outside_the_range_are_clamped_and_nan_is_black() {
+        let picture = Picture::from_f32(&[-7.0, 7.0, f32::NAN], 1, 1).unwrap();
+        assert_eq!(picture.rgb, [0, 255, 0]);
+    }
+
+    #[test]
+    fn a_wrong_length_is_an_error_that_names_the_shape() {
+        let error = Picture::from_f32(&[0.0; 5], 1, 2).unwrap_err();
+        assert_eq!(error.to_string(), "image length is 5; it must be 6 = 1 x 2 x 3");
+    }
+}

@@ -1,0 +1,115 @@
+//! PNG files that are there whole or not at all.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use super::Picture;
+use crate::avatars::{Label, LabelMap};
+use crate::{DataError, Result};
+
+/// Writes `bytes` to a hidden file beside `path` and renames it, so that a reader never sees half a file.
+///
+/// This holds against a killed process and a full disk; against a power failure only as far as the file system orders
+/// a rename after the data.
+///
+/// # Errors
+/// [`DataError::Write`] names `path`; the hidden file is gone then, and an older `path` is untouched.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let error = |source| DataError::write(path, source);
+    let name = path.file_name().ok_or_else(|| error(std::io::ErrorKind::InvalidFilename.into()))?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    // The process number keeps two programs that write the same file apart.
+    hidden.push(format!(".{}.tmp", std::process::id()));
+    let hidden = path.with_file_name(hidden);
+    fs::write(&hidden, bytes).and_then(|()| fs::rename(&hidden, path)).map_err(|source| {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&hidden);
+        error(source)
+    })
+}
+
+/// The picture as the bytes of an 8-bit RGB PNG file.
+///
+/// # Errors
+/// [`DataError::InvalidArgument`] for a picture without pixels or with a wrong number of bytes.
+pub fn encode_png(picture: &Picture) -> Result<Vec<u8>> {
+    super::check_length("picture length", picture.rgb.len(), &[picture.height, picture.width, 3])?;
+    encode(picture.width, picture.height, &picture.rgb, png::ColorType::Rgb, None)
+}
+
+/// Writes the picture as a PNG file, whole or not at all.
+///
+/// # Errors
+/// [`DataError::Write`] names the file; [`DataError::InvalidArgument`] as for [`encode_png`].
+pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
+    write_atomic(path, &encode_png(picture)?)
+}
+
+/// The label map as the bytes of an indexed PNG file: a pixel's index is its label, the palette is the labels' colours.
+///
+/// # Errors
+/// [`DataError::InvalidArgument`] for a map without pixels, with a wrong number of them, or with a label that is not among `labels`.
+pub fn encode_label_png(map: &LabelMap, labels: &[Label]) -> Result<Vec<u8>> {
+    super::check_length("label map length", map.labels.len(), &[map.size, map.size])?;
+    if let Some(label) = map.labels.iter().find(|&&label| usize::from(label) >= labels.len()) {
+        return Err(DataError::argument("label", label, format!("below {}", labels.len())));
+    }
+    let palette = labels.iter().flat_map(|label| label.color).collect();
+    encode(map.size, map.size, &map.labels, png::ColorType::Indexed, Some(palette))
+}
+
+/// Writes the label map as an indexed PNG file, whole or not at all.
+///
+/// # Errors
+/// [`DataError::Write`] names the file; [`DataError::InvalidArgument`] as for [`encode_label_png`].
+pub fn write_label_png(path: &Path, map: &LabelMap, labels: &[Label]) -> Result<()> {
+    write_atomic(path, &encode_label_png(map, labels)?)
+}
+
+fn encode(
+    width: usize,
+    height: usize,
+    pixels: &[u8],
+    color: png::ColorType,
+    palette: Option<Vec<u8>>,
+) -> Result<Vec<u8>> {
+    let error = |error: png::EncodingError| {
+        DataError::argument("picture", format!("{width} x {height}"), format!("a size that PNG can hold ({error})"))
+    };
+    let side = |side: usize| u32::try_from(side).map_err(|_| DataError::argument("picture side", side, "below 2^32"));
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side(width)?, side(height)?);
+    encoder.set_color(color);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    if let Some(palette) = palette {
+        encoder.set_palette(palette);
+    }
+    let mut writer = encoder.write_header().map_err(error)?;
+    writer.write_image_data(pixels).map_err(error)?;
+    writer.finish().map_err(error)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind_and_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder in the file's place lets the write succeed and the rename fail.
+        let path = folder.path().join("taken.png");
+        fs::create_dir_all(path.join("inside")).unwrap();
+        let error = write_png(&path, &Picture::filled(2, 2, [1, 2, 3])).unwrap_err().to_string();
+        assert!(error.contains("taken.png: cannot be written"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_picture_without_pixels_is_an_error() {
+        assert!(encode_png(&Picture::filled(0, 4, [0; 3])).is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! The data crate from outside: what is drawn, what is read, what is loaded.
+
+mod avatars;
+mod datasets;
+mod folder;
+mod loader;
