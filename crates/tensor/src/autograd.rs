@@ -54,6 +54,13 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether operations on tracked tensors are recorded: false inside [`no_grad`], and in rules that run without `create_graph`.
+///
+/// A rule may choose by it between a shorter computation and one that can be differentiated again.
+pub fn is_recording() -> bool {
+    RECORDING.get()
+}
+
 impl Tensor {
     /// Records how `self` was computed from `inputs`, if any of them is tracked and the tape is on.
     ///

@@ -18,7 +18,7 @@ pub mod shape;
 pub mod simd;
 mod tensor;
 
-pub use autograd::{Backward, grad, no_grad};
+pub use autograd::{Backward, grad, is_recording, no_grad};
 pub use buffer::{Buffer, HostBuffer};
 pub use cube::CubeArg;
 pub use device::Device;
