@@ -16,7 +16,7 @@ const DEMO: &str = "out/demo";
 pub fn demo() -> Result<()> {
     // Only the tests need Vulkan: the demo's default on a machine without a GPU is the cpu.
     if let Err(error) = setup::run() {
-        eprintln!("setup: {error:#}\nsetup: the demo does not need it and goes on");
+        eprintln!("setup: {error:#} (the demo does without)");
     }
     run_cargo(&["run", "--release", "--package", "swinstyle", "--", "demo", "--out", DEMO])?;
     let folder = root().join(DEMO);
@@ -25,8 +25,8 @@ pub fn demo() -> Result<()> {
         if !file.is_file() {
             bail!("the demo ended without {}", file.display());
         }
-        println!("{}", file.display());
     }
+    println!("demo: open {}", folder.join("index.html").display());
     Ok(())
 }
 
