@@ -5,9 +5,14 @@
 
 mod checkpoint;
 mod error;
+pub mod layers;
+mod model;
 pub mod params;
 pub mod perceptual;
+pub mod styleformer;
 pub mod stylegan2;
+pub mod swin;
 
 pub use error::{ModelError, Result};
+pub use model::{Inversion, Model, mean_w};
 pub use params::{Init, Layout, Params, Spec};

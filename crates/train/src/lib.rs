@@ -12,7 +12,7 @@ mod optimizer;
 mod run;
 mod schedule;
 
-pub use encoder::EncoderTrainer;
+pub use encoder::{EncoderTrainer, sample_pictures};
 pub use error::{Result, TrainError};
 pub use generator::GeneratorTrainer;
 pub use optimizer::{Adam, AdamOptions};

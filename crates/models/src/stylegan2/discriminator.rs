@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use swinstyle_bias_act::{Activation, bias_act};
-use swinstyle_modulated_conv2d::conv2d;
+use swinstyle_modulated_conv2d::{LeakyRelu, conv2d_bias_act};
 use swinstyle_tensor::{Tensor, TensorError};
 use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
 
@@ -84,40 +84,38 @@ impl Discriminator {
         };
         let filter = setup_filter(&FIR, images.dtype(), images.device())?;
         let fir = |x: &Tensor, pad: isize, down: usize| {
-            let spec = Upfirdn2d { up: [1, 1], down: [down, down], pad: [pad, pad, pad, pad], flip: false, gain: 1.0 };
+            let spec = Upfirdn2d { down: [down, down], pad: [pad; 4], ..Upfirdn2d::default() };
             upfirdn2d(x, &filter, &spec)
         };
-        let mut x = act(p, &conv(p, "convs.0.0.weight", images, 1, 0)?, "convs.0.1.bias")?;
+        let mut x = conv(p, "convs.0.0", Some("convs.0.1"), images, 1, 0)?;
         for (i, r) in self.block_resolutions().enumerate() {
-            let name = format!("convs.{}", i + 1);
-            let y = conv(p, &format!("{name}.conv1.0.weight"), &x, 1, 1)?;
-            let y = act(p, &y, &format!("{name}.conv1.1.bias"))?;
-            let y = conv(p, &format!("{name}.conv2.1.weight"), &fir(&y, 2, 1)?, 2, 0)?;
-            let y = act(p, &y, &format!("{name}.conv2.2.bias"))?;
+            let name = |part: &str| format!("convs.{}.{part}", i + 1);
+            let y = conv(p, &name("conv1.0"), Some(&name("conv1.1")), &x, 1, 1)?;
+            let y = conv(p, &name("conv2.1"), Some(&name("conv2.2")), &fir(&y, 2, 1)?, 2, 0)?;
             // A strided 1×1 convolution reads every second pixel: let the filter make only those.
-            let skip = conv(p, &format!("{name}.skip.1.weight"), &fir(&x, 1, 2)?, 1, 0)?;
+            let skip = conv(p, &name("skip.1"), None, &fir(&x, 1, 2)?, 1, 0)?;
             x = y.add(&skip)?.scale(std::f64::consts::FRAC_1_SQRT_2)?;
             if let Some(f) = features.as_deref_mut() {
                 f.insert(format!("d{}", r / 2), x.clone());
             }
         }
         let x = minibatch_stddev(&x, self.config.stddev_group, super::EPSILON)?;
-        let x = act(p, &conv(p, "final_conv.0.weight", &x, 1, 1)?, "final_conv.1.bias")?;
+        let x = conv(p, "final_conv.0", Some("final_conv.1"), &x, 1, 1)?;
         let flat = x.reshape(&[n, x.len() / n.max(1)])?;
-        let x = act(p, &linear(p, "final_linear.0.weight", &flat, None)?, "final_linear.0.bias")?;
+        let x = linear(p, "final_linear.0.weight", &flat, None)?;
+        let lrelu = Activation::LeakyRelu { slope: SLOPE };
+        let x = bias_act(&x, Some(p.get("final_linear.0.bias")?), lrelu, GAIN, None)?;
         linear(p, "final_linear.1.weight", &x, Some(p.get("final_linear.1.bias")?))
     }
 }
 
-fn act(p: &Params, x: &Tensor, bias: &str) -> Result<Tensor> {
-    Ok(bias_act(x, Some(p.get(bias)?), Activation::LeakyRelu { slope: SLOPE }, GAIN, None)?)
-}
-
-/// A convolution with the equalised learning rate. The gain goes where there are fewer elements: to the weight.
-fn conv(p: &Params, weight: &str, x: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    let w = p.get(weight)?;
-    let gain = 1.0 / (w.shape()[..3].iter().product::<usize>() as f64).sqrt();
-    Ok(conv2d(x, &w.scale(gain)?, stride, padding)?)
+/// A convolution with the equalised learning rate; with a bias it is followed by leaky ReLU(0.2)·√2.
+fn conv(p: &Params, name: &str, bias: Option<&str>, x: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let weight = p.get(&format!("{name}.weight"))?;
+    let gain = 1.0 / (weight.shape()[..3].iter().product::<usize>() as f64).sqrt();
+    let bias = bias.map(|b| p.get(&format!("{b}.bias"))).transpose()?;
+    let activation = bias.map(|_| LeakyRelu::STYLEGAN2);
+    Ok(conv2d_bias_act(x, &weight.scale(gain)?, bias, activation, stride, padding)?)
 }
 
 fn linear(p: &Params, weight: &str, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

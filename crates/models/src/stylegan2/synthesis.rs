@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use swinstyle_bias_act::Activation;
-use swinstyle_modulated_conv2d::{Epilogue, ModulatedConv, modulated_conv2d, styled_conv2d};
+use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, modulated_conv2d, styled_conv2d};
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, rng::Philox};
 use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
 
-use super::{EPSILON, FIR, GAIN, Generator, SLOPE, config::resolutions};
+use super::{EPSILON, FIR, Generator, config::resolutions};
 use crate::{Init, Layout, Params, Result, Spec};
 
 /// Where the per-pixel noise of the styled layers comes from.
@@ -146,36 +145,34 @@ impl Layer<'_> {
         Ok(w.scale(1.0 / (self.style_dim as f64).sqrt())?.linear(weight, Some(bias))?)
     }
 
+    /// Parameters of a convolution without resampling and demodulation. The equalised learning rate stores weights with unit
+    /// variance and scales them by 1/√fan_in when they are used.
+    fn conv(&self, weight: &Tensor) -> ModulatedConv<'_> {
+        let fan_in: usize = weight.shape()[..3].iter().product();
+        let weight_gain = 1.0 / (fan_in as f64).sqrt();
+        ModulatedConv { up: 1, down: 1, demodulate: false, eps: EPSILON, weight_gain, fir: Some(self.filter) }
+    }
+
     fn styled(&self, name: &str, x: &Tensor, w: &Tensor, noise: Option<Tensor>, up: usize) -> Result<Tensor> {
         let weight = self.p.get(&format!("{name}.conv.weight"))?;
         let strength = self.p.get(&format!("{name}.noise.weight"))?;
-        let epilogue = Epilogue {
-            noise: noise.as_ref().map(|n| (n, strength)),
-            bias: Some(self.p.get(&format!("{name}.activate.bias"))?),
-            activation: Activation::LeakyRelu { slope: SLOPE },
-            gain: GAIN,
-            clamp: None,
-        };
-        let conv = ModulatedConv { up, down: 1, demodulate: true, epsilon: EPSILON, weight_gain: weight_gain(weight) };
-        Ok(styled_conv2d(x, weight, &self.style(name, w)?, self.filter, &conv, &epilogue)?)
+        let bias = self.p.get(&format!("{name}.activate.bias"))?;
+        let conv = ModulatedConv { up, demodulate: true, ..self.conv(weight) };
+        let noise = noise.as_ref().map(|n| (n, strength));
+        let style = self.style(name, w)?;
+        Ok(styled_conv2d(x, weight, &style, &conv, noise, Some(bias), Some(LeakyRelu::STYLEGAN2))?)
     }
 
     fn to_rgb(&self, name: &str, x: &Tensor, w: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
         let weight = self.p.get(&format!("{name}.conv.weight"))?;
-        let conv = ModulatedConv { up: 1, down: 1, demodulate: false, epsilon: EPSILON, weight_gain: weight_gain(weight) };
-        let y = modulated_conv2d(x, weight, &self.style(name, w)?, self.filter, &conv)?;
+        let y = modulated_conv2d(x, weight, &self.style(name, w)?, &self.conv(weight))?;
         let y = y.add(self.p.get(&format!("{name}.bias"))?)?;
         match skip {
             Some(s) => {
-                let up = Upfirdn2d { up: [2, 2], down: [1, 1], pad: [2, 1, 2, 1], flip: false, gain: 4.0 };
+                let up = Upfirdn2d { up: [2, 2], pad: [2, 1, 2, 1], gain: 4.0, ..Upfirdn2d::default() };
                 Ok(y.add(&upfirdn2d(s, self.filter, &up)?)?)
             }
             None => Ok(y),
         }
     }
-}
-
-/// Equalised learning rate: weights are stored with unit variance and scaled by 1/√fan_in when used.
-fn weight_gain(weight: &Tensor) -> f64 {
-    1.0 / (weight.shape()[..3].iter().product::<usize>() as f64).sqrt()
 }

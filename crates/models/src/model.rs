@@ -1,0 +1,209 @@
+//! A whole model in one file: generator, w_avg and, where trained, encoder and discriminator.
+
+use std::path::Path;
+
+use serde_json::Value;
+use swinstyle_tensor::{Device, Tensor, no_grad};
+use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
+
+use crate::{
+    ModelError, Params, Result,
+    styleformer::{Styleformer, StyleformerConfig},
+    stylegan2::{Channels, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise},
+};
+
+/// A generator with what belongs to it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The generator.
+    pub generator: Generator,
+    /// Its weights (the averaged ones of a training).
+    pub generator_params: Params,
+    /// Mean of w, the centre of truncation and of the encoder's offsets: `[D]`.
+    pub w_avg: Tensor,
+    /// The encoder and its weights.
+    pub encoder: Option<(Styleformer, Params)>,
+    /// The discriminator and its weights.
+    pub discriminator: Option<(Discriminator, Params)>,
+    /// What the file says about itself; empty for foreign checkpoints.
+    pub header: CheckpointHeader,
+}
+
+/// An image's code and what the generator makes of it.
+#[derive(Debug, Clone)]
+pub struct Inversion {
+    /// `[N, n_styles, D]`.
+    pub w_plus: Tensor,
+    /// `[N, H, W, 3]`.
+    pub images: Tensor,
+}
+
+impl Model {
+    /// Reads a native model file, or a StyleGAN2 checkpoint in the common PyTorch port's layout (`g_ema`, `d`, `latent_avg`).
+    ///
+    /// Errors: no checkpoint, missing, surplus or misshaped tensors, weights that are not finite, sizes that make no network.
+    pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
+        let archive = Archive::read(path)?;
+        match archive.header()? {
+            Some(header) => Self::from_native(&archive, header, device),
+            None => Self::from_port(&archive, device),
+        }
+    }
+
+    fn from_native(archive: &Archive, header: CheckpointHeader, device: Device) -> Result<Self> {
+        let part = |key: &str| header.config.get(key).filter(|v| !v.is_null()).cloned();
+        let Some(config) = part("generator") else {
+            let detail = format!("{} holds {} and no generator", archive.origin(), header.architecture);
+            return Err(ModelError::config("model", detail));
+        };
+        let generator = Generator::new(parse("generator", config)?)?;
+        let generator_params = Params::from_archive(archive, "generator.", &generator.specs(), device)?;
+        let encoder = match part("encoder") {
+            Some(config) => {
+                let encoder = Styleformer::new(parse::<StyleformerConfig>("encoder", config)?)?;
+                let params = Params::from_archive(archive, "encoder.", &encoder.specs(), device)?;
+                Some((encoder, params))
+            }
+            None => None,
+        };
+        let discriminator = match part("discriminator") {
+            Some(config) => {
+                let d = Discriminator::new(parse::<DiscriminatorConfig>("discriminator", config)?)?;
+                let params = Params::from_archive(archive, "discriminator.", &d.specs(), device)?;
+                Some((d, params))
+            }
+            None => None,
+        };
+        let w_avg = w_avg(archive.get("w_avg")?, generator.config.style_dim, device)?;
+        Ok(Self { generator, generator_params, w_avg, encoder, discriminator, header })
+    }
+
+    fn from_port(archive: &Archive, device: Device) -> Result<Self> {
+        let prefix = ["g_ema.", "g.", ""]
+            .into_iter()
+            .find(|p| archive.arrays.contains_key(&format!("{p}input.input")))
+            .ok_or_else(|| {
+                let detail = format!("{} is neither a model of this program nor a StyleGAN2 checkpoint", archive.origin());
+                ModelError::config("model", detail)
+            })?;
+        let generator = Generator::new(infer_generator(archive, prefix)?)?;
+        // A bare state dict may carry other networks' tensors; under a prefix everything must be the generator's.
+        let generator_params = Params::from_archive(archive, prefix, &generator.specs(), device)?;
+        let average = archive.arrays.get("latent_avg").filter(|_| !prefix.is_empty());
+        let w_avg = match average {
+            Some(a) => w_avg(a, generator.config.style_dim, device)?,
+            None => mean_w(&generator, &generator_params, device)?,
+        };
+        let discriminator = match archive.arrays.contains_key("d.final_linear.0.weight") {
+            true => {
+                let d = Discriminator::new(infer_discriminator(archive, generator.config.size)?)?;
+                let params = Params::from_archive(archive, "d.", &d.specs(), device)?;
+                Some((d, params))
+            }
+            false => None,
+        };
+        Ok(Self { generator, generator_params, w_avg, encoder: None, discriminator, header: CheckpointHeader::default() })
+    }
+
+    /// Writes everything into one safetensors file, whole or not at all.
+    pub fn save(&self, path: impl AsRef<Path>, floats: FloatDtype) -> Result<()> {
+        let mut archive = Archive::new();
+        let mut config = serde_json::Map::new();
+        self.generator_params.to_archive("generator.", &self.generator.specs(), &mut archive)?;
+        config.insert("generator".into(), to_json("generator", &self.generator.config)?);
+        if let Some((encoder, params)) = &self.encoder {
+            params.to_archive("encoder.", &encoder.specs(), &mut archive)?;
+            config.insert("encoder".into(), to_json("encoder", &encoder.config)?);
+        }
+        if let Some((d, params)) = &self.discriminator {
+            params.to_archive("discriminator.", &d.specs(), &mut archive)?;
+            config.insert("discriminator".into(), to_json("discriminator", &d.config)?);
+        }
+        archive.arrays.insert("w_avg".into(), Array::new(self.w_avg.shape().to_vec(), self.w_avg.to_vec()?)?);
+        archive.check_finite()?;
+        archive.set_header(&CheckpointHeader { config: Value::Object(config), ..self.header.clone() });
+        Ok(archive.write(path, floats)?)
+    }
+
+    /// Inverts images `[N, H, W, 3]` at the encoder's size. Errors: a model without an encoder, images of another size.
+    pub fn invert(&self, images: &Tensor) -> Result<Inversion> {
+        let Some((encoder, params)) = &self.encoder else {
+            return Err(ModelError::config("model", "it has no encoder: only a trained inversion model can invert"));
+        };
+        no_grad(|| {
+            let w_plus = encoder.encode(params, images, &self.w_avg)?;
+            let images = self.generator.synthesis(&self.generator_params, &w_plus, &mut Noise::Fixed, None)?;
+            Ok(Inversion { w_plus, images })
+        })
+    }
+
+    /// Images of latent codes z `[N, D]` with truncation ψ.
+    pub fn generate(&self, z: &Tensor, truncation_psi: f64) -> Result<Tensor> {
+        no_grad(|| {
+            let w = self.generator.mapping(&self.generator_params, z)?;
+            let w_plus = self.generator.truncate(&w, &self.w_avg, truncation_psi, None)?;
+            self.generator.synthesis(&self.generator_params, &w_plus, &mut Noise::Fixed, None)
+        })
+    }
+}
+
+fn w_avg(array: &Array, style_dim: usize, device: Device) -> Result<Tensor> {
+    if array.data.len() != style_dim {
+        let detail = format!("w_avg {:?} for a style of {style_dim}", array.shape);
+        return Err(ModelError::config("model", detail));
+    }
+    Ok(Tensor::from_vec(array.data.clone(), &[style_dim], device)?)
+}
+
+/// Mean of w over 4096 fixed codes.
+pub fn mean_w(generator: &Generator, params: &Params, device: Device) -> Result<Tensor> {
+    let d = generator.config.style_dim;
+    no_grad(|| {
+        let z = swinstyle_tensor::rng::Philox::new(0, 0).normal(&[4096, d], device)?;
+        Ok(generator.mapping(params, &z)?.mean(&[0])?.reshape(&[d])?)
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &'static str, value: Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|e| ModelError::config(what, format!("its configuration in the file: {e}")))
+}
+
+fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| ModelError::config(what, e.to_string()))
+}
+
+/// Sizes of a generator from the shapes of its tensors.
+fn infer_generator(archive: &Archive, prefix: &str) -> Result<GeneratorConfig> {
+    let find = |name: &str| archive.arrays.get(&format!("{prefix}{name}"));
+    let axis = |name: &str, axis: usize| -> Result<usize> {
+        let shape = &archive.get(&format!("{prefix}{name}"))?.shape;
+        shape.get(axis).copied().ok_or_else(|| {
+            ModelError::config("checkpoint", format!("`{prefix}{name}` has shape {shape:?}"))
+        })
+    };
+    let mut channels = vec![axis("input.input", 1)?];
+    while find(&format!("convs.{}.conv.weight", 2 * channels.len() - 1)).is_some() {
+        channels.push(axis(&format!("convs.{}.conv.weight", 2 * channels.len() - 1), 1)?);
+    }
+    let mapping_layers = (1..).take_while(|i| find(&format!("style.{i}.weight")).is_some()).count();
+    Ok(GeneratorConfig {
+        size: 4 << (channels.len() - 1).min(20),
+        style_dim: axis("conv1.conv.modulation.weight", 1)?,
+        mapping_layers,
+        mapping_lr_multiplier: 0.01,
+        channels: Channels(channels),
+    })
+}
+
+/// Sizes of a discriminator for images of `size` from the shapes of its tensors.
+fn infer_discriminator(archive: &Archive, size: usize) -> Result<DiscriminatorConfig> {
+    let outputs = |name: &str| -> Result<usize> {
+        Ok(archive.get(name)?.shape.first().copied().unwrap_or(0))
+    };
+    let mut channels = vec![outputs("d.convs.0.0.weight")?];
+    for i in 1..=(size.max(4).ilog2() as usize - 2) {
+        channels.push(outputs(&format!("d.convs.{i}.conv2.1.weight"))?);
+    }
+    channels.reverse();
+    Ok(DiscriminatorConfig { size, channels: Channels(channels), stddev_group: 4 })
+}

@@ -1,0 +1,316 @@
+//! Configuration files of training runs: TOML, unknown keys are errors, command-line overrides by `key=value`.
+
+use std::{path::Path, sync::Arc};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use swinstyle_data::{
+    Dataset, ImageFolder,
+    avatars::{PortraitSet, Renderer, Split, Style},
+};
+use swinstyle_models::stylegan2::{Channels, DiscriminatorConfig, GeneratorConfig};
+use swinstyle_weights::DataSource;
+
+use crate::{Result, Schedule, TrainError};
+
+/// Where the images come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataConfig {
+    /// Layered vector portraits, drawn as they are needed.
+    Avatars {
+        /// Name of the style.
+        style: String,
+        /// Seed of the picks.
+        seed: u64,
+        /// Number of different portraits.
+        count: u64,
+        /// Whether half of the images are mirrored.
+        flip: bool,
+    },
+    /// A folder of PNG, JPEG or WebP files.
+    Folder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Licence of the images, recorded in the checkpoints.
+        licence: String,
+        /// Whether half of the images are mirrored.
+        flip: bool,
+        /// MiB of decoded images that may be kept in memory.
+        memory_mib: usize,
+    },
+}
+
+impl DataConfig {
+    /// Whether half of the images are mirrored.
+    pub fn flip(&self) -> bool {
+        match self {
+            Self::Avatars { flip, .. } | Self::Folder { flip, .. } => *flip,
+        }
+    }
+
+    /// Opens the training images at `size` pixels.
+    pub fn open(&self, size: usize) -> Result<Arc<Dataset>> {
+        Ok(Arc::new(match self {
+            Self::Avatars { style, seed, count, .. } => {
+                let renderer = Renderer::new(&Style::named(style)?, size)?;
+                Dataset::Portraits(PortraitSet::new(renderer, *seed, Split::Train, *count)?)
+            }
+            Self::Folder { path, memory_mib, .. } => {
+                Dataset::Folder(ImageFolder::open(path, size, memory_mib.saturating_mul(1 << 20))?)
+            }
+        }))
+    }
+
+    /// What checkpoints say about the data.
+    pub fn describe(&self) -> Result<DataSource> {
+        Ok(match self {
+            Self::Avatars { style, seed, count, .. } => {
+                let s = Style::named(style)?;
+                let (name, url) = s.license();
+                DataSource {
+                    description: format!("{count} portraits of style {style}, split train, seed {seed}"),
+                    licence: format!("{name} ({url})"),
+                    attribution: s.attribution().to_string(),
+                }
+            }
+            Self::Folder { path, licence, .. } => DataSource {
+                description: format!("images of the folder {}", path.file_name().unwrap_or_default().to_string_lossy()),
+                licence: licence.clone(),
+                attribution: String::new(),
+            },
+        })
+    }
+}
+
+/// What every training run has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of the initial weights, the order of the images and all noise.
+    pub seed: u64,
+    /// Training images to show in all.
+    pub images: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Steps between lines of `metrics.jsonl`.
+    pub log_steps: u64,
+    /// Images between sample grids.
+    pub sample_images: u64,
+    /// Minutes between checkpoints; there is one at the start and one at the end too.
+    pub checkpoint_minutes: f64,
+    /// Checkpoints that are kept.
+    pub keep: usize,
+}
+
+/// Sizes of a generator and its discriminator, as configuration files give them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GanModel {
+    /// Pixels of an edge.
+    pub size: usize,
+    /// Length of z and w.
+    pub style_dim: usize,
+    /// Layers of the mapping network.
+    pub mapping_layers: usize,
+    /// Learning-rate multiplier of the mapping network.
+    pub mapping_lr_multiplier: f64,
+    /// Channels are min(base / resolution, max).
+    pub channel_base: usize,
+    /// See `channel_base`.
+    pub channel_max: usize,
+    /// The discriminator's `channel_base`.
+    pub discriminator_base: usize,
+    /// The discriminator's `channel_max`.
+    pub discriminator_max: usize,
+    /// Group of the minibatch standard deviation.
+    pub stddev_group: usize,
+}
+
+impl GanModel {
+    /// The generator's sizes.
+    pub fn generator(&self) -> GeneratorConfig {
+        GeneratorConfig {
+            size: self.size,
+            style_dim: self.style_dim,
+            mapping_layers: self.mapping_layers,
+            mapping_lr_multiplier: self.mapping_lr_multiplier,
+            channels: Channels::from_base(self.size, self.channel_base, self.channel_max),
+        }
+    }
+
+    /// The discriminator's sizes.
+    pub fn discriminator(&self) -> DiscriminatorConfig {
+        DiscriminatorConfig {
+            size: self.size,
+            channels: Channels::from_base(self.size, self.discriminator_base, self.discriminator_max),
+            stddev_group: self.stddev_group,
+        }
+    }
+}
+
+/// Optimiser of one network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Adam's β₁.
+    pub beta1: f64,
+    /// Adam's β₂.
+    pub beta2: f64,
+    /// Adam's ε.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Schedule of the learning rate.
+    pub schedule: Schedule,
+    /// Images over which the learning rate rises.
+    pub warmup_images: u64,
+}
+
+/// StyleGAN2's objective and regularisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GanLoss {
+    /// Weight γ of R1 (its loss is γ/2 · R1).
+    pub r1_gamma: f64,
+    /// Steps between R1 steps.
+    pub r1_interval: u64,
+    /// Weight of the path-length penalty; 0 leaves it out.
+    pub path_length_weight: f64,
+    /// Rate of the running mean of path lengths.
+    pub path_length_decay: f64,
+    /// Steps between path-length steps.
+    pub path_length_interval: u64,
+    /// The path-length batch is the batch divided by this.
+    pub path_length_batch_shrink: usize,
+    /// Probability that a batch mixes the styles of two codes.
+    pub style_mixing: f64,
+    /// Images over which the averaged weights forget half.
+    pub ema_half_life: f64,
+}
+
+/// `swinstyle train generator`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneratorTraining {
+    /// Length, batch and outputs of the run.
+    pub run: RunConfig,
+    /// Training images.
+    pub data: DataConfig,
+    /// Sizes.
+    pub model: GanModel,
+    /// Adam for both networks.
+    pub optimizer: OptimizerConfig,
+    /// Objective.
+    pub loss: GanLoss,
+}
+
+/// Weights of the encoder's loss terms; a term of weight 0 is not computed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderLoss {
+    /// λ of the mean squared error.
+    pub l2: f64,
+    /// λ of the discriminator-feature distance.
+    pub perceptual: f64,
+    /// λ of ‖w − w_avg‖.
+    pub w_norm: f64,
+    /// λ of the pairwise-KL distribution alignment.
+    pub alignment: f64,
+}
+
+/// `swinstyle train encoder`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderTraining {
+    /// Length, batch and outputs of the run.
+    pub run: RunConfig,
+    /// Training images.
+    pub data: DataConfig,
+    /// Sizes and switches of the encoder.
+    pub model: swinstyle_models::styleformer::StyleformerConfig,
+    /// Optimiser of the encoder.
+    pub optimizer: OptimizerConfig,
+    /// Objective.
+    pub loss: EncoderLoss,
+    /// Images over which the averaged weights forget half; 0 keeps no average.
+    pub ema_half_life: f64,
+    /// Whether the generator is trained along (pSp's option); recorded in the checkpoint.
+    pub train_decoder: bool,
+}
+
+/// Reads a configuration and applies overrides such as `run.batch=8`.
+///
+/// Errors name the file and the line, or the override: syntax, unknown or missing keys, wrong types.
+pub fn load<C: DeserializeOwned>(path: &Path, overrides: &[String]) -> Result<C> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| TrainError::Config { path: shown.clone(), detail: format!("cannot be read: {e}") })?;
+    parse(&text, &shown, overrides)
+}
+
+/// [`load`] from text; `shown` stands for the file in errors.
+pub fn parse<C: DeserializeOwned>(text: &str, shown: &str, overrides: &[String]) -> Result<C> {
+    let located = |e: toml::de::Error| {
+        let line = e.span().map(|s| text[..s.start.min(text.len())].lines().count().max(1));
+        let path = line.map_or_else(|| shown.to_string(), |l| format!("{shown}:{l}"));
+        TrainError::Config { path, detail: e.message().replace('\n', " ") }
+    };
+    // The file alone first: its errors have lines.
+    let config: C = toml::from_str(text).map_err(located)?;
+    if overrides.is_empty() {
+        return Ok(config);
+    }
+    let mut table: toml::Table = toml::from_str(text).map_err(located)?;
+    for o in overrides {
+        let bad = |detail: String| TrainError::Config { path: format!("override `{o}`"), detail };
+        let Some((key, value)) = o.split_once('=') else {
+            return Err(bad("key=value expected, such as run.batch=8".to_string()));
+        };
+        // A bare word is a string, so that `data.style=adventurer` needs no quotes.
+        let value = value.trim();
+        let value = format!("v = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut t| t.remove("v"))
+            .unwrap_or_else(|| toml::Value::String(value.to_string()));
+        let mut place = &mut table;
+        let mut parts = key.trim().split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                place.insert(part.to_string(), value.clone());
+                break;
+            }
+            place = match place.get_mut(part) {
+                Some(toml::Value::Table(t)) => t,
+                _ => return Err(bad(format!("there is no section `{part}`"))),
+            };
+        }
+        // Checked one by one, so that the error names the override at fault.
+        let checked: std::result::Result<C, _> = table.clone().try_into();
+        if let Err(e) = checked {
+            return Err(bad(e.message().replace('\n', " ")));
+        }
+    }
+    table.try_into().map_err(located)
+}
+
+/// Checks what every run must satisfy.
+pub(crate) fn check_run(run: &RunConfig) -> Result<()> {
+    let fields = [
+        ("run.batch", run.batch as u64),
+        ("run.images", run.images),
+        ("run.log_steps", run.log_steps),
+        ("run.sample_images", run.sample_images),
+        ("run.keep", run.keep as u64),
+    ];
+    let bad = |key: &str, detail: &str| Err(TrainError::Config { path: key.to_string(), detail: detail.to_string() });
+    match fields.iter().find(|(_, v)| *v == 0) {
+        Some((key, _)) => bad(key, "must be at least 1"),
+        None if run.checkpoint_minutes.is_nan() || run.checkpoint_minutes < 0.0 => {
+            bad("run.checkpoint_minutes", "must be a number from 0 on")
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,369 @@
+//! The training loop that both trainings share: batches, metrics, samples, checkpoints, stopping and resuming.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value, json};
+use swinstyle_data::{Dataset, Loader, LoaderOptions, Picture};
+use swinstyle_tensor::{Device, Tensor};
+use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype, keep_last, latest};
+
+use crate::{Result, TrainError, config::RunConfig};
+
+/// Beginning of the names of training-state files.
+const STATE: &str = "state-";
+
+/// What a training does in the loop of [`train`].
+pub trait Trainer {
+    /// `generator` or `encoder`.
+    fn kind(&self) -> &'static str;
+    /// Length, batch and outputs.
+    fn run_config(&self) -> &RunConfig;
+    /// Whether the data are mirrored at random.
+    fn flip(&self) -> bool;
+    /// The whole configuration, for the run folder and the checkpoints.
+    fn config_json(&self) -> Result<Value>;
+    /// Trains on one batch `[N, H, W, 3]`. Returns the losses by name, not yet read back from the device.
+    fn step(&mut self, step: u64, images: &Tensor) -> Result<Vec<(&'static str, Tensor)>>;
+    /// A picture of what it makes now.
+    fn sample(&mut self) -> Result<Picture>;
+    /// Puts the whole state into an archive.
+    fn save(&self, archive: &mut Archive) -> Result<()>;
+    /// Takes the state back from what [`Trainer::save`] wrote.
+    fn load(&mut self, archive: &Archive) -> Result<()>;
+    /// Writes the trained model for users into the run folder; returns its path.
+    fn export(&self, folder: &Path, header: &CheckpointHeader) -> Result<PathBuf>;
+    /// What checkpoints say about model, data and progress.
+    fn header(&self, step: u64) -> Result<CheckpointHeader>;
+}
+
+/// Where a run lives and how it starts.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Whether to go on from the newest whole checkpoint in it.
+    pub resume: bool,
+    /// Device of the training.
+    pub device: Device,
+}
+
+/// When to stop before the configured number of images; either way with a checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Wall-clock limit of this process's part of the run.
+    pub time_limit: Option<Duration>,
+    /// Set by a signal handler.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// Progress, for a bar or a log.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The loop starts.
+    Started {
+        /// Images shown before, by the run that is resumed.
+        images: u64,
+        /// Images of the whole run.
+        total_images: u64,
+    },
+    /// Another step is done.
+    Step {
+        /// Images shown so far.
+        images: u64,
+    },
+    /// A line of `metrics.jsonl` was written.
+    Metrics {
+        /// Images shown so far.
+        images: u64,
+        /// Images a second since the last line.
+        images_per_second: f64,
+        /// Mean losses since the last line.
+        losses: Vec<(String, f64)>,
+    },
+    /// A file was written.
+    Wrote {
+        /// What it is: "samples", "checkpoint", "model".
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something that the user should know.
+    Note(String),
+    /// The loop is over.
+    Stopped {
+        /// Images shown.
+        images: u64,
+        /// Why: "finished", "time limit", "interrupted".
+        why: &'static str,
+    },
+}
+
+/// Runs a training until its images are shown or it is told to stop.
+///
+/// Errors: a folder that already holds a run (without `resume`) or none (with it), losses that are not finite, and
+/// whatever data, networks and files give. Whatever happens, checkpoints already written stay whole.
+pub fn train(
+    trainer: &mut dyn Trainer,
+    dataset: Arc<Dataset>,
+    run: &Run,
+    stop: &Stop,
+    observe: &mut dyn FnMut(Event),
+) -> Result<()> {
+    let config = trainer.run_config().clone();
+    let started = Instant::now();
+    let folder = Folder::open(run, trainer, observe)?;
+    let mut step = folder.first_step;
+    let batch = config.batch as u64;
+    let options = LoaderOptions { batch_size: config.batch, seed: config.seed, flip: trainer.flip(), ..Default::default() };
+    let size = dataset.size();
+    let mut loader = Loader::new(dataset, options)?;
+    loader.seek(step);
+    observe(Event::Started { images: step * batch, total_images: config.images });
+    let mut window = Window::new();
+    // One at the very start: whenever the process is killed, there is something whole to resume from.
+    let mut last_good = match step {
+        0 => folder.checkpoint(trainer, 0, config.keep, observe)?,
+        _ => folder.last_good(step),
+    };
+    let mut saved = Instant::now();
+    let total_steps = config.images.div_ceil(batch);
+    let due = |step: u64, every: u64| step * batch / every != step.saturating_sub(1) * batch / every;
+    let why = loop {
+        if step >= total_steps {
+            break "finished";
+        }
+        if stop.interrupted.load(Ordering::Relaxed) {
+            break "interrupted";
+        }
+        if stop.time_limit.is_some_and(|limit| started.elapsed() >= limit) {
+            break "time limit";
+        }
+        let data = loader.next_batch()?;
+        let images = Tensor::from_vec(data.images, &[config.batch, size, size, 3], run.device)?;
+        let losses = trainer.step(step, &images)?;
+        window.push(step, data.indices, losses);
+        step += 1;
+        observe(Event::Step { images: step * batch });
+        // Reading a loss back waits for the device: on a GPU only when a line is due.
+        if run.device == Device::Cpu || step.is_multiple_of(config.log_steps) {
+            window.read(&last_good)?;
+        }
+        if step.is_multiple_of(config.log_steps) {
+            folder.write_metrics(step, &mut window, batch, observe)?;
+        }
+        if due(step, config.sample_images) {
+            window.read(&last_good)?;
+            folder.write_samples(trainer, step, observe)?;
+        }
+        if saved.elapsed().as_secs_f64() >= config.checkpoint_minutes * 60.0 && step < total_steps {
+            saved = Instant::now();
+            window.read(&last_good)?;
+            last_good = folder.checkpoint(trainer, step, config.keep, observe)?;
+        }
+    };
+    window.read(&last_good)?;
+    if step > folder.first_step {
+        folder.write_samples(trainer, step, observe)?;
+        folder.checkpoint(trainer, step, config.keep, observe)?;
+        let path = trainer.export(&run.folder, &trainer.header(step)?)?;
+        observe(Event::Wrote { what: "model", path });
+    }
+    observe(Event::Stopped { images: step * batch, why });
+    Ok(())
+}
+
+/// Losses since the last line of metrics.
+struct Window {
+    pending: Vec<(u64, Vec<u64>, Vec<(&'static str, Tensor)>)>,
+    sums: BTreeMap<&'static str, (f64, u64)>,
+    steps: u64,
+    since: Instant,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self { pending: Vec::new(), sums: BTreeMap::new(), steps: 0, since: Instant::now() }
+    }
+
+    fn push(&mut self, step: u64, indices: Vec<u64>, losses: Vec<(&'static str, Tensor)>) {
+        self.steps += 1;
+        self.pending.push((step, indices, losses));
+    }
+
+    /// Reads the pending losses back; the first that is not finite ends the run.
+    fn read(&mut self, last_good: &str) -> Result<()> {
+        for (step, indices, losses) in self.pending.drain(..) {
+            for (loss, value) in losses {
+                let value = value.item()?;
+                if !value.is_finite() {
+                    return Err(TrainError::NotFinite { loss, value, step, indices, last_good: last_good.to_string() });
+                }
+                let sum = self.sums.entry(loss).or_insert((0.0, 0));
+                *sum = (sum.0 + value, sum.1 + 1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A run's folder: `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/` and the exported model.
+struct Folder {
+    root: PathBuf,
+    first_step: u64,
+}
+
+impl Folder {
+    fn open(run: &Run, trainer: &mut dyn Trainer, observe: &mut dyn FnMut(Event)) -> Result<Self> {
+        let root = run.folder.clone();
+        let mut this = Self { root, first_step: 0 };
+        let found = match this.checkpoints().is_dir() {
+            true => latest(&this.checkpoints(), STATE)?,
+            false => None,
+        };
+        match (run.resume, found) {
+            (true, Some(found)) => {
+                for skipped in &found.skipped {
+                    observe(Event::Note(format!("skipped a checkpoint: {skipped}")));
+                }
+                let archive = Archive::read(&found.path)?;
+                this.check_same_model(trainer, &archive, &found.path, observe)?;
+                trainer.load(&archive)?;
+                this.first_step = found.step;
+                this.cut_metrics()?;
+                observe(Event::Note(format!("resumed from {}", found.path.display())));
+            }
+            (true, None) => {
+                let detail = "there is no checkpoint to resume from; leave out --resume to start";
+                return Err(TrainError::run(&this.root, detail));
+            }
+            (false, _) => {
+                let taken = fs::read_dir(&this.root).is_ok_and(|mut d| d.next().is_some());
+                if taken {
+                    return Err(TrainError::run(&this.root, "the folder is not empty; --resume goes on with its run"));
+                }
+                for d in [this.root.join("samples"), this.checkpoints()] {
+                    fs::create_dir_all(&d).map_err(|e| TrainError::run(&d, format!("cannot be made: {e}")))?;
+                }
+            }
+        }
+        let text = format!("{:#}\n", trainer.config_json()?);
+        this.write_whole(&this.root.join("config.json"), text.as_bytes())?;
+        Ok(this)
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    fn last_good(&self, step: u64) -> String {
+        format!("the last good checkpoint is {}", self.state_path(step).display())
+    }
+
+    fn state_path(&self, step: u64) -> PathBuf {
+        self.checkpoints().join(format!("{STATE}{step:08}.safetensors"))
+    }
+
+    /// Another run length or output interval is fine on resuming; another model or data is not the same run.
+    fn check_same_model(
+        &self,
+        trainer: &dyn Trainer,
+        archive: &Archive,
+        path: &Path,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        let Some(header) = archive.header()? else {
+            return Err(TrainError::run(path, "is not a training state"));
+        };
+        let now = trainer.config_json()?;
+        for section in ["model", "data"] {
+            if header.config.get(section) != now.get(section) {
+                let detail = format!("was trained with another [{section}]; give the run's own configuration");
+                return Err(TrainError::run(path, detail));
+            }
+        }
+        if header.architecture != trainer.header(0)?.architecture {
+            return Err(TrainError::run(path, format!("is the state of a {} run", header.architecture)));
+        }
+        if header.config != now {
+            observe(Event::Note("the configuration differs from the checkpoint's; the new one holds from here on".into()));
+        }
+        Ok(())
+    }
+
+    /// Drops metrics of steps after the checkpoint: they will be made again.
+    fn cut_metrics(&self) -> Result<()> {
+        let path = self.root.join("metrics.jsonl");
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let kept: String = text
+            .lines()
+            .filter(|l| {
+                let step = serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64());
+                step.is_some_and(|s| s <= self.first_step)
+            })
+            .flat_map(|l| [l, "\n"])
+            .collect();
+        self.write_whole(&path, kept.as_bytes())
+    }
+
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        Ok(swinstyle_weights::write_atomic(path, |w| w.write_all(bytes))?)
+    }
+
+    fn write_metrics(&self, step: u64, window: &mut Window, batch: u64, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
+        let images_per_second = (window.steps * batch) as f64 / seconds;
+        let losses: Vec<(String, f64)> =
+            window.sums.iter().map(|(k, (s, n))| (k.to_string(), s / *n as f64)).collect();
+        let mut line = Map::new();
+        line.insert("step".into(), json!(step));
+        line.insert("images".into(), json!(step * batch));
+        line.insert("images_per_second".into(), json!((images_per_second * 100.0).round() / 100.0));
+        for (name, value) in &losses {
+            line.insert(name.clone(), json!(value));
+        }
+        let path = self.root.join("metrics.jsonl");
+        let append = || -> std::io::Result<()> {
+            let mut f = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+            writeln!(f, "{}", Value::Object(line))
+        };
+        append().map_err(|e| TrainError::run(&path, format!("cannot be written: {e}")))?;
+        observe(Event::Metrics { images: step * batch, images_per_second, losses });
+        *window = Window::new();
+        Ok(())
+    }
+
+    fn write_samples(&self, trainer: &mut dyn Trainer, step: u64, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        let path = self.root.join("samples").join(format!("{step:08}.png"));
+        swinstyle_data::picture::write_png(&path, &trainer.sample()?)?;
+        observe(Event::Wrote { what: "samples", path });
+        Ok(())
+    }
+
+    fn checkpoint(
+        &self,
+        trainer: &dyn Trainer,
+        step: u64,
+        keep: usize,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<String> {
+        let mut archive = Archive::new();
+        trainer.save(&mut archive)?;
+        archive.check_finite()?;
+        archive.set_header(&trainer.header(step)?);
+        let path = self.state_path(step);
+        archive.write(&path, FloatDtype::F32)?;
+        keep_last(&self.checkpoints(), STATE, keep)?;
+        observe(Event::Wrote { what: "checkpoint", path });
+        Ok(self.last_good(step))
+    }
+}
