@@ -1,0 +1,77 @@
+//! The `modconv` fixtures computed by PyTorch in f64: values, gradients and second-order results.
+
+use std::collections::BTreeMap;
+
+use swinstyle_kit::golden::Fixture;
+use swinstyle_tensor::{Device, Result, Tensor, grad};
+
+use crate::*;
+
+/// Axes that bring a stored tensor into our layout: images are NCHW there and weights OIHW.
+fn axes(tensor: &str) -> &'static [usize] {
+    match tensor.rsplit('.').next() {
+        Some("x" | "y" | "noise") => &[0, 2, 3, 1],
+        Some("w") => &[2, 3, 1, 0],
+        _ => &[],
+    }
+}
+
+const INPUTS: [&str; 10] = ["x", "w", "s", "f", "wlat", "affine_w", "affine_b", "noise", "noise_strength", "bias"];
+
+/// The layer that the fixture describes.
+fn forward(fixture: &Fixture, t: &BTreeMap<&str, Tensor>) -> Result<Tensor> {
+    let number = |key: &str| fixture.params[key].as_f64().unwrap();
+    let weight_gain = 1.0 / ((t["w"].len() / t["w"].shape()[3]) as f64).sqrt();
+    let up = number("up") as usize;
+    let mut conv = ModulatedConv { up, down: 1, demodulate: true, eps: 1e-8, weight_gain, fir: Some(&t["f"]) };
+    let Some(latent) = t.get("wlat") else {
+        conv.down = number("down") as usize;
+        conv.demodulate = fixture.params["demodulate"].as_bool().unwrap();
+        return modulated_conv2d(&t["x"], &t["w"], &t["s"], &conv);
+    };
+    let scale = 1.0 / (latent.shape()[1] as f64).sqrt();
+    let style = latent.linear(&t["affine_w"].scale(scale)?, Some(&t["affine_b"]))?;
+    let activation =
+        LeakyRelu { slope: number("slope"), gain: number("gain"), clamp: fixture.params["clamp"].as_f64() };
+    let noise = Some((&t["noise"], &t["noise_strength"]));
+    styled_conv2d(&t["x"], &t["w"], &style, &conv, noise, Some(&t["bias"]), Some(activation))
+}
+
+/// Asserts every result that the fixture holds.
+fn check(fixture: &Fixture, device: Device) {
+    let read = |name: String| fixture.tensor(&name, axes(&name), device);
+    let inputs = INPUTS.into_iter().filter(|n| fixture.has(&format!("in.{n}")));
+    let leaves: BTreeMap<&str, Tensor> = inputs.map(|n| (n, read(format!("in.{n}")).as_leaf())).collect();
+    let assert = |name: String, actual: &Tensor| fixture.assert(&name, axes(&name), actual);
+    let y = forward(fixture, &leaves).unwrap();
+    assert("out.y".into(), &y);
+
+    let cotangent = read("cot.y".into()).as_leaf();
+    let loss = y.mul(&cotangent).unwrap().sum_all().unwrap();
+    let names: Vec<&str> = leaves.keys().copied().filter(|n| fixture.has(&format!("grad.{n}"))).collect();
+    let mut wanted: Vec<&Tensor> = names.iter().map(|n| &leaves[n]).collect();
+    let grads = grad(&[(&loss, None)], &wanted, true).unwrap();
+    let mut objective = Tensor::full(0.0, &[], y.dtype(), device).unwrap();
+    for (name, g) in names.iter().zip(grads) {
+        let g = g.unwrap();
+        assert(format!("grad.{name}"), &g);
+        if fixture.has(&format!("v.{name}")) {
+            let direction = g.mul(&read(format!("v.{name}"))).unwrap().sum_all().unwrap();
+            objective = objective.add(&direction).unwrap();
+        }
+    }
+
+    wanted.push(&cotangent);
+    let seconds = grad(&[(&objective, None)], &wanted, false).unwrap();
+    let names = names.iter().map(|n| format!("dd.grad.{n}")).chain(["dd.cot.y".to_string()]);
+    for ((name, leaf), second) in names.zip(&wanted).zip(seconds) {
+        assert(name, &second.unwrap_or_else(|| leaf.zeros_like().unwrap()));
+    }
+}
+
+#[test]
+fn fixtures_hold_on_cpu_to_second_order() {
+    let all = Fixture::family("modconv");
+    assert_eq!(all.len(), 22);
+    all.iter().for_each(|f| check(f, Device::Cpu));
+}
