@@ -24,7 +24,8 @@ fn map<T: Scalar>(tile: &[T], a: &[T], x: &[T], y: &mut [T], f: impl Fn(T, T) ->
     let block = BLOCK.div_ceil(tile.len()) * tile.len();
     let work = |(i, y): (usize, &mut [T])| {
         let (a, x) = (&a[i * block..][..y.len()], &x[i * block..][..y.len()]);
-        simd::dispatch(|| {
+        // Without the attribute the body, and f with it, stays a function of the baseline instruction set.
+        simd::dispatch(#[inline(always)] || {
             for ((y, a), x) in y.chunks_mut(tile.len()).zip(a.chunks(tile.len())).zip(x.chunks(tile.len())) {
                 let n = y.len();
                 let (a, x, tile) = (&a[..n], &x[..n], &tile[..n]);
@@ -46,6 +47,12 @@ fn map<T: Scalar>(tile: &[T], a: &[T], x: &[T], y: &mut [T], f: impl Fn(T, T) ->
 fn clamp<T: Scalar>(v: T, bound: T) -> T {
     let v = if v > bound { bound } else { v };
     if v < -bound { -bound } else { v }
+}
+
+/// d, or 0 where y was clamped: nothing flows there.
+#[inline(always)]
+fn inside<T: Scalar>(y: T, bound: T, d: T) -> T {
+    if y < bound && y > -bound { d } else { T::ZERO }
 }
 
 #[inline(always)]
@@ -72,17 +79,17 @@ pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], bias: Option<&[T]>, y: &m
     let tile = tile(p, bias);
     let (gain, bound) = (T::from_f64(p.gain), T::from_f64(p.bound()));
     match p.activation {
-        Activation::Linear => map(&tile, x, x, y, |_, z| clamp(z * gain, bound)),
+        Activation::Linear => map(&tile, x, x, y, #[inline(always)] |_, z| clamp(z * gain, bound)),
         Activation::LeakyRelu { slope } => {
             let below = T::from_f64(slope * p.gain);
-            map(&tile, x, x, y, |_, z| clamp(if z > T::ZERO { z * gain } else { z * below }, bound))
+            map(&tile, x, x, y, #[inline(always)] |_, z| clamp(if z > T::ZERO { z * gain } else { z * below }, bound))
         }
         // The other way round NaN would become 0.
-        Activation::Relu => map(&tile, x, x, y, |_, z| clamp(if z <= T::ZERO { T::ZERO } else { z * gain }, bound)),
-        Activation::Gelu => map(&tile, x, x, y, |_, z| clamp(z * normal_cdf(z) * gain, bound)),
-        Activation::Silu => map(&tile, x, x, y, |_, z| clamp(z * sigmoid(z) * gain, bound)),
-        Activation::Tanh => map(&tile, x, x, y, |_, z| clamp(z.tanh() * gain, bound)),
-        Activation::Sigmoid => map(&tile, x, x, y, |_, z| clamp(sigmoid(z) * gain, bound)),
+        Activation::Relu => map(&tile, x, x, y, #[inline(always)] |_, z| clamp(if z <= T::ZERO { T::ZERO } else { z * gain }, bound)),
+        Activation::Gelu => map(&tile, x, x, y, #[inline(always)] |_, z| clamp(z * normal_cdf(z) * gain, bound)),
+        Activation::Silu => map(&tile, x, x, y, #[inline(always)] |_, z| clamp(z * sigmoid(z) * gain, bound)),
+        Activation::Tanh => map(&tile, x, x, y, #[inline(always)] |_, z| clamp(z.tanh() * gain, bound)),
+        Activation::Sigmoid => map(&tile, x, x, y, #[inline(always)] |_, z| clamp(sigmoid(z) * gain, bound)),
     }
 }
 
@@ -90,33 +97,31 @@ pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], bias: Option<&[T]>, y: &m
 pub(crate) fn gradient<T: Scalar>(p: &Problem, grad: &[T], reference: &[T], bias: Option<&[T]>, out: &mut [T]) {
     let tile = tile(p, bias);
     let (gain, bound) = (T::from_f64(p.gain), T::from_f64(p.bound()));
-    // Where the result was clamped, nothing flows.
-    let inside = move |y: T, d: T| if y < bound && y > -bound { d } else { T::ZERO };
     match p.activation {
-        Activation::Linear => map(&tile, grad, reference, out, |g, y| inside(y, g * gain)),
+        Activation::Linear => map(&tile, grad, reference, out, #[inline(always)] |g, y| inside(y, bound, g * gain)),
         Activation::LeakyRelu { slope } => leaky(p, &tile, grad, reference, out, slope),
         Activation::Relu => leaky(p, &tile, grad, reference, out, 0.0),
-        Activation::Gelu => map(&tile, grad, reference, out, |g, z| {
+        Activation::Gelu => map(&tile, grad, reference, out, #[inline(always)] |g, z| {
             let cdf = normal_cdf(z);
-            inside(z * cdf * gain, g * gain * z.mul_add(normal_pdf(z), cdf))
+            inside(z * cdf * gain, bound, g * gain * z.mul_add(normal_pdf(z), cdf))
         }),
-        Activation::Silu => map(&tile, grad, reference, out, |g, z| {
+        Activation::Silu => map(&tile, grad, reference, out, #[inline(always)] |g, z| {
             let s = sigmoid(z);
             let y = z * s;
-            inside(y * gain, g * gain * (s + y * (T::ONE - s)))
+            inside(y * gain, bound, g * gain * (s + y * (T::ONE - s)))
         }),
         Activation::Tanh => {
             let inverse = T::ONE / gain;
-            map(&tile, grad, reference, out, |g, y| {
+            map(&tile, grad, reference, out, #[inline(always)] |g, y| {
                 let t = y * inverse;
-                inside(y, g * gain * (T::ONE - t * t))
+                inside(y, bound, g * gain * (T::ONE - t * t))
             })
         }
         Activation::Sigmoid => {
             let inverse = T::ONE / gain;
-            map(&tile, grad, reference, out, |g, y| {
+            map(&tile, grad, reference, out, #[inline(always)] |g, y| {
                 let s = y * inverse;
-                inside(y, g * gain * (s - s * s))
+                inside(y, bound, g * gain * (s - s * s))
             })
         }
     }
@@ -126,8 +131,7 @@ fn leaky<T: Scalar>(p: &Problem, tile: &[T], grad: &[T], y: &[T], out: &mut [T],
     let (bound, above, below) = (T::from_f64(p.bound()), T::from_f64(p.gain), T::from_f64(slope * p.gain));
     // The output's sign is the input's, turned around by a negative gain.
     let sign = if p.gain > 0.0 { T::ONE } else { -T::ONE };
-    map(tile, grad, y, out, |g, y| {
-        let d = g * if y * sign > T::ZERO { above } else { below };
-        if y < bound && y > -bound { d } else { T::ZERO }
+    map(tile, grad, y, out, #[inline(always)] |g, y| {
+        inside(y, bound, g * if y * sign > T::ZERO { above } else { below })
     });
 }

@@ -107,7 +107,9 @@ pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], filter: &[T], y: &mut [T]
     let threads = if y.len() < PARALLEL_MIN { 1 } else { rayon::current_num_threads() };
     // Four bands a thread even out the load; eight rows at the least share their sources in cache.
     let band = if threads == 1 { rows } else { rows.div_ceil(4 * threads).clamp(8, 64) };
-    let work = |line: &mut Vec<T>, start: usize, y: &mut [T]| simd::dispatch(|| plan.band(line, start, x, y));
+    // Without the attribute the body stays a function of the baseline instruction set.
+    let work =
+        |line: &mut Vec<T>, start: usize, y: &mut [T]| simd::dispatch(#[inline(always)] || plan.band(line, start, x, y));
     if threads == 1 {
         return work(&mut Vec::new(), 0, y);
     }
@@ -220,22 +222,24 @@ fn vertical<T: Scalar>(taps: &[T], top: isize, image: &[T], row: usize, offset: 
 fn weigh<T: Scalar, const R: usize>(rows: &[&[T]; 4], w: &[T; 4], out: &mut [T], add: bool) {
     let n = out.len();
     let rows: [&[T]; R] = std::array::from_fn(|r| &rows[r][..n]);
-    let sum = |i: usize| {
-        let mut s = rows[0][i] * w[0];
-        for r in 1..R {
-            s = rows[r][i].mul_add(w[r], s);
-        }
-        s
-    };
     if add {
         for i in 0..n {
-            out[i] += sum(i);
+            out[i] += weighted(&rows, w, i);
         }
     } else {
         for i in 0..n {
-            out[i] = sum(i);
+            out[i] = weighted(&rows, w, i);
         }
     }
+}
+
+#[inline(always)]
+fn weighted<T: Scalar, const R: usize>(rows: &[&[T]; R], w: &[T], i: usize) -> T {
+    let mut sum = rows[0][i] * w[0];
+    for r in 1..R {
+        sum = rows[r][i].mul_add(w[r], sum);
+    }
+    sum
 }
 
 /// Filters a line that starts at input column `start` into output columns `left..` (whole pixels of `c` channels).
@@ -300,20 +304,13 @@ fn pixels<T: Scalar, const TAPS: usize, const C: usize>(
 fn run<T: Scalar, const TAPS: usize>(line: &[T], c: usize, k: &[T; TAPS], y: &mut [T], add: bool) {
     let n = y.len();
     let shifted: [&[T]; TAPS] = std::array::from_fn(|t| &line[t * c..t * c + n]);
-    let sum = |i: usize| {
-        let mut s = shifted[0][i] * k[0];
-        for t in 1..TAPS {
-            s = shifted[t][i].mul_add(k[t], s);
-        }
-        s
-    };
     if add {
         for i in 0..n {
-            y[i] += sum(i);
+            y[i] += weighted(&shifted, k, i);
         }
     } else {
         for i in 0..n {
-            y[i] = sum(i);
+            y[i] = weighted(&shifted, k, i);
         }
     }
 }
@@ -326,7 +323,7 @@ pub(crate) fn filter_gradient<T: Scalar>(p: &Problem, x: &[T], gradient: &[T], o
     let row = ax.outputs() * p.channels;
     let part = |(r, g): (usize, &[T])| {
         let mut sums = vec![0.0; ay.taps * ax.taps];
-        simd::dispatch(|| row_gradient(p, r, x, g, &mut sums));
+        simd::dispatch(#[inline(always)] || row_gradient(p, r, x, g, &mut sums));
         sums
     };
     let parts: Vec<Vec<f64>> = if gradient.len() < PARALLEL_MIN {

@@ -1,0 +1,191 @@
+//! The operations as kernels: from a problem to its host twin or its CubeCL launches.
+
+use cubecl::prelude::*;
+use swinstyle_kit::{Blueprint as _, Problem as _, glue};
+use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
+
+use crate::{
+    cube,
+    host::{self, Saved},
+    problem::Problem,
+    tune::Blueprint,
+};
+
+/// x `[.., C]`, weight `[C]`, bias `[C]` to y `[.., C]`, mean `[rows]`, 1/σ `[rows]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Forward(pub(crate) Problem);
+
+/// The gradient of y, x, weight, mean and 1/σ to the gradients of x, weight and bias.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Gradient(pub(crate) Problem);
+
+fn wrong_count(op: &'static str) -> TensorError {
+    TensorError::shape(op, "a wrong number of inputs or outputs")
+}
+
+impl Kernel for Forward {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn output_shapes(&self) -> Vec<Vec<usize>> {
+        let rows = self.0.rows();
+        vec![self.0.shape.clone(), vec![rows], vec![rows]]
+    }
+
+    fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
+        let [y, mean, rstd] = outputs else { return Err(wrong_count("layer_norm")) };
+        host::forward(&self.0, inputs[0], inputs[1], inputs[2], y, mean, rstd);
+        Ok(())
+    }
+
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        let ([x, weight, bias], [y, mean, rstd]) = (inputs, outputs) else { return Err(wrong_count("layer_norm")) };
+        let l = Launch::new("layer_norm", client, &self.0, y)?;
+        // SAFETY: the kernel reads and writes rows below `rows`, and vectors below `vectors` of each.
+        unsafe {
+            cube::forward::launch_unchecked::<R>(
+                client,
+                l.grid,
+                l.dim,
+                l.width,
+                x.array(),
+                weight.array(),
+                bias.array(),
+                y.array(),
+                mean.array(),
+                rstd.array(),
+                l.rows,
+                l.vectors,
+                self.0.epsilon as f32,
+                l.blueprint,
+                l.dtype,
+            );
+        }
+        Ok(())
+    }
+
+    fn flops(&self) -> u64 {
+        self.0.flops()
+    }
+}
+
+/// Rows whose weight and bias gradients one unit of the first stage adds.
+const BLOCK_ROWS: usize = 32;
+
+impl Kernel for Gradient {
+    fn name(&self) -> &'static str {
+        "layer_norm_grad"
+    }
+
+    fn output_shapes(&self) -> Vec<Vec<usize>> {
+        let c = self.0.channels();
+        vec![self.0.shape.clone(), vec![c], vec![c]]
+    }
+
+    fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
+        let [dx, dweight, dbias] = outputs else { return Err(wrong_count("layer_norm_grad")) };
+        let saved = Saved { x: inputs[1], weight: inputs[2], mean: inputs[3], rstd: inputs[4] };
+        host::gradient(&self.0, inputs[0], &saved, dx, dweight, dbias);
+        Ok(())
+    }
+
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        let ([grad, x, weight, mean, rstd], [dx, dweight, dbias]) = (inputs, outputs) else {
+            return Err(wrong_count("layer_norm_grad"));
+        };
+        let c = self.0.channels();
+        let l = Launch::new("layer_norm_grad", client, &self.0, dx)?;
+        let blocks = l.rows.div_ceil(BLOCK_ROWS);
+        // Partial sums stay in f32 whatever the storage: [blocks, 2, C].
+        let len = blocks * 2 * c;
+        let partial = CubeArg { handle: client.empty((len * 4).max(16)), len, dtype: swinstyle_tensor::DType::F32 };
+        let (stage, units) = (glue::grid((blocks * l.vectors).div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS));
+        // SAFETY: rows and vectors are checked against `rows` and `vectors`, blocks against `blocks`, columns against 2·C.
+        unsafe {
+            if l.rows > 0 {
+                cube::gradient::launch_unchecked::<R>(
+                    client,
+                    l.grid,
+                    l.dim,
+                    l.width,
+                    grad.array(),
+                    x.array(),
+                    weight.array(),
+                    mean.array(),
+                    rstd.array(),
+                    dx.array(),
+                    l.rows,
+                    l.vectors,
+                    l.blueprint,
+                    l.dtype,
+                );
+                cube::weight_gradient_blocks::launch_unchecked::<R>(
+                    client,
+                    stage,
+                    units,
+                    l.width,
+                    grad.array(),
+                    x.array(),
+                    mean.array(),
+                    rstd.array(),
+                    partial.array(),
+                    l.rows,
+                    l.vectors,
+                    BLOCK_ROWS,
+                    l.dtype,
+                );
+            }
+            cube::weight_gradient_sum::launch_unchecked::<R>(
+                client,
+                glue::grid(2 * c),
+                units,
+                partial.array(),
+                dweight.array(),
+                dbias.array(),
+                blocks,
+                c,
+                UNITS as usize,
+                l.dtype,
+            );
+        }
+        Ok(())
+    }
+
+    fn flops(&self) -> u64 {
+        2 * self.0.flops()
+    }
+}
+
+/// Units of the cubes that sum weight and bias gradients.
+const UNITS: u32 = 256;
+
+/// What the launches share.
+struct Launch {
+    grid: CubeCount,
+    dim: CubeDim,
+    width: usize,
+    rows: usize,
+    /// Vectors of one row.
+    vectors: usize,
+    blueprint: Blueprint,
+    dtype: StorageType,
+}
+
+impl Launch {
+    fn new<R: Runtime>(op: &'static str, client: &ComputeClient<R>, p: &Problem, y: &CubeArg) -> Result<Self> {
+        if u32::try_from(y.len).is_err() {
+            return Err(TensorError::shape(op, format!("{} elements are more than 32-bit indices reach", y.len)));
+        }
+        let blueprint = Blueprint::default_for(p);
+        Ok(Self {
+            grid: glue::grid(p.rows().div_ceil(blueprint.rows as usize)),
+            dim: CubeDim::new_2d(blueprint.units, blueprint.rows),
+            width: blueprint.vector_width,
+            rows: p.rows(),
+            vectors: p.channels() / blueprint.vector_width,
+            blueprint,
+            dtype: storage_type(op, client, y.dtype)?,
+        })
+    }
+}
