@@ -1,0 +1,177 @@
+//! Times the cases of `benches/peers/pytorch_peer.py` under its names: the same shapes, the same gradients, batch sizes by
+//! device as there.
+//!
+//! A case runs three times to warm up; what counts is the median of the timed runs, with the device idle before and
+//! after each. FLOPs are those that the kernels report. Bytes are the least that any implementation moves for a single
+//! operation (each input and cotangent read once, each output and gradient written once), and for a network the sum of
+//! that over its kernels. The share of the roofline is the time that FLOPs or bytes, whichever takes longer, would need at the
+//! ceilings that a matrix product and a copy reach in the same run.
+
+mod ceilings;
+mod networks;
+mod operations;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use swinstyle_tensor::{Device, counters};
+
+use crate::output::{Output, Status, one_line};
+use ceilings::Ceilings;
+
+/// Runs before the timed ones.
+const WARM_UP: usize = 3;
+
+/// A case whose tensors are made only when it runs.
+struct Case {
+    name: String,
+    build: Box<dyn Fn(Device) -> Result<Work>>,
+}
+
+/// What is timed.
+struct Work {
+    run: Box<dyn FnMut() -> Result<()>>,
+    /// Bytes that any implementation moves; without, the sum over the kernels that ran.
+    least_bytes: Option<u64>,
+}
+
+impl Case {
+    fn new(name: String, build: impl Fn(Device) -> Result<Work> + 'static) -> Self {
+        Self { name, build: Box::new(build) }
+    }
+}
+
+/// One line of the result.
+#[derive(Debug, Clone, Serialize)]
+struct Measured {
+    case: String,
+    device: String,
+    dtype: &'static str,
+    median_ms: f64,
+    min_ms: f64,
+    gflops: f64,
+    gbs: f64,
+    roofline: f64,
+    runs: u32,
+}
+
+/// Names of all cases on a device.
+fn cases(device: Device) -> Vec<Case> {
+    let mut cases = operations::cases(device);
+    cases.extend(networks::cases(device));
+    cases
+}
+
+/// Runs the cases whose name contains `filter`; every case is printed as soon as it is measured.
+///
+/// Errors: a filter that no case matches. A case that fails is reported and the others still run.
+pub fn run(device: Device, filter: Option<&str>, runs: u32, output: Output) -> Result<Status> {
+    let all = cases(device);
+    let count = all.len();
+    let selected: Vec<Case> = all.into_iter().filter(|c| filter.is_none_or(|f| c.name.contains(f))).collect();
+    if let (true, Some(filter)) = (selected.is_empty(), filter) {
+        bail!("none of the {count} cases on {device} contains `{filter}`");
+    }
+    let ceilings = Ceilings::measure(device)?;
+    output.line(format_args!("on {device}: {ceilings}"))?;
+    output.line(format_args!("PyTorch runs the same cases with benches/peers/pytorch_peer.py"))?;
+    output.line(format_args!("{:44} {:>11} {:>11} {:>9} {:>9}", "case", "median ms", "GFLOP/s", "GB/s", "roofline"))?;
+    let mut status = Status::Done;
+    for case in &selected {
+        match measure(case, device, runs, &ceilings) {
+            Ok(m) => {
+                let (percent, at) = (100.0 * m.roofline, [m.median_ms, m.gflops, m.gbs]);
+                output
+                    .line(format_args!("{:44} {:11.4} {:11.2} {:9.2} {percent:8.1}%", m.case, at[0], at[1], at[2]))?;
+                output.document(&m)?;
+            }
+            Err(error) => {
+                output.note(format_args!("error: {}: {}", case.name, one_line(&error)));
+                status = Status::Failed;
+            }
+        }
+    }
+    Ok(status)
+}
+
+fn measure(case: &Case, device: Device, runs: u32, ceilings: &Ceilings) -> Result<Measured> {
+    let mut work = (case.build)(device)?;
+    let (counted, counts) = counters::region(|| (work.run)());
+    counted?;
+    for _ in 1..WARM_UP {
+        (work.run)()?;
+    }
+    device.synchronize()?;
+    let mut seconds = Vec::with_capacity(runs as usize);
+    for _ in 0..runs {
+        seconds.push(timed(device, &mut work.run)?);
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median = median(&seconds);
+    let bytes = work.least_bytes.unwrap_or(counts.moved) as f64;
+    let flops = counts.flops as f64;
+    Ok(Measured {
+        case: case.name.clone(),
+        device: device.to_string(),
+        dtype: "f32",
+        median_ms: median * 1e3,
+        min_ms: seconds[0] * 1e3,
+        gflops: flops / median * 1e-9,
+        gbs: bytes / median * 1e-9,
+        roofline: ceilings.least_seconds(flops, bytes) / median,
+        runs,
+    })
+}
+
+/// Seconds of one run, the device idle before and after.
+fn timed(device: Device, run: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+    let started = Instant::now();
+    run()?;
+    device.synchronize()?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Median of sorted numbers, the mean of the middle two where they are even in number.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[middle],
+        _ => 0.5 * (sorted[middle - 1] + sorted[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
+        assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), 3.0);
+    }
+
+    #[test]
+    fn the_cases_have_the_peers_names() {
+        let names: Vec<String> = cases(Device::Cpu).into_iter().map(|c| c.name).collect();
+        for name in [
+            "window_attention/64x64x96_w4_s2/fwd",
+            "window_attention/32x32x192_w8_s4/fwd+bwd",
+            "query_attention/m18_n1024_c512/fwd",
+            "modconv/512to512_32_up1/fwd",
+            "modconv/64to32_128_up2/fwd+bwd",
+            "upfirdn2d/64x256_u1d2/fwd+bwd",
+            "stylegan2_256/b1/fwd",
+            "swin_tiny_256_w8/b1/fwd",
+            "swin_base_256_w8/b1/fwd",
+            "gan_step/64px_base1024_max64_b16",
+            "gan_step/64px_base2048_max128_b16",
+        ] {
+            assert!(names.iter().any(|n| n == name), "{name} is not among {names:?}");
+        }
+        assert_eq!(names.len(), 25);
+        let gpu: Vec<String> = cases(Device::Cuda(0)).into_iter().map(|c| c.name).collect();
+        assert!(gpu.iter().any(|n| n == "stylegan2_1024/b1/fwd") && gpu.iter().any(|n| n.ends_with("_b64")));
+    }
+}

@@ -1,0 +1,238 @@
+//! `swinstyle demo`: held-out portraits, inverted, on one page.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use maud::{DOCTYPE, Markup, html};
+use serde_json::json;
+use swinstyle_data::{
+    Picture,
+    avatars::{Portrait, Renderer, Split, Style},
+    picture::{difference, mse, psnr, sheet, ssim, write_atomic, write_png},
+};
+use swinstyle_models::Model;
+
+use super::{
+    Context,
+    invert::{BATCH, DIFFERENCE_GAIN, encoder_size, invert},
+    model::ModelFile,
+};
+use crate::output::{Output, Status};
+
+/// Training portraits behind the mean image that the baseline is.
+const BASELINE_PORTRAITS: u64 = 1000;
+/// Triples shown on the grid, and in a row of it.
+const SHOWN: usize = 24;
+const TRIPLES_A_ROW: usize = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    #[command(flatten)]
+    model: ModelFile,
+    /// Seed of the held-out portraits. Training never used a portrait of this split.
+    #[arg(long, default_value_t = 2024)]
+    seed: u64,
+    /// Portraits to invert and measure.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    images: u64,
+    /// Folder to write: grid.png, index.html and metrics.json.
+    #[arg(long, value_name = "DIR", default_value = "out/demo")]
+    out: PathBuf,
+}
+
+/// One portrait and what became of it.
+struct Row {
+    portrait: Portrait,
+    source: Picture,
+    made: Picture,
+    psnr: f64,
+    mse: f64,
+    ssim: f64,
+    baseline_psnr: f64,
+}
+
+/// Means over rows.
+struct Means {
+    images: usize,
+    psnr: f64,
+    mse: f64,
+    ssim: f64,
+    baseline_psnr: f64,
+}
+
+impl Means {
+    fn of<'a>(rows: impl Iterator<Item = &'a Row>) -> Self {
+        let mut m = Self { images: 0, psnr: 0.0, mse: 0.0, ssim: 0.0, baseline_psnr: 0.0 };
+        for r in rows {
+            m.images += 1;
+            m.psnr += r.psnr;
+            m.mse += r.mse;
+            m.ssim += r.ssim;
+            m.baseline_psnr += r.baseline_psnr;
+        }
+        let n = m.images.max(1) as f64;
+        Self { psnr: m.psnr / n, mse: m.mse / n, ssim: m.ssim / n, baseline_psnr: m.baseline_psnr / n, ..m }
+    }
+}
+
+pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
+    let device = context.device()?;
+    let path = args.model.locate()?;
+    let model = Model::load(&path, device)?;
+    let size = encoder_size(&model)?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot be made", args.out.display()))?;
+    let style = Style::named(Style::NAMES[0])?;
+    let renderer = Renderer::new(&style, size)?;
+    let mean = mean_image(&renderer, context.output)?;
+
+    let mut rows: Vec<Row> = Vec::new();
+    let mut seconds = 0.0;
+    let mut progress = context.output.progress(args.images, "portraits");
+    let indices: Vec<u64> = (0..args.images).collect();
+    for chunk in indices.chunks(BATCH) {
+        let portraits: Vec<Portrait> =
+            chunk.iter().map(|&i| Portrait::sample(&style, args.seed, i, Split::Heldout)).collect();
+        let sources = portraits.iter().map(|p| renderer.render(p)).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() {
+            // The first pass allocates and, on a GPU, compiles: it is not what an image costs.
+            invert(&model, &sources.iter().collect::<Vec<_>>(), size, device)?;
+        }
+        let started = Instant::now();
+        let made = invert(&model, &sources.iter().collect::<Vec<_>>(), size, device)?;
+        seconds += started.elapsed().as_secs_f64();
+        for ((portrait, source), (made, _)) in portraits.into_iter().zip(sources).zip(made) {
+            let (a, b) = (source.to_f32(), made.to_f32());
+            rows.push(Row {
+                psnr: psnr(&a, &b)?,
+                mse: mse(&a, &b)?,
+                ssim: ssim(&a, &b, size, size, 3)?,
+                baseline_psnr: psnr(&a, &mean)?,
+                portrait,
+                source,
+                made,
+            });
+        }
+        progress.set(rows.len() as u64);
+    }
+    progress.finish();
+
+    let unseen = |r: &&Row| !r.portrait.attributes().unseen.is_empty();
+    let all = Means::of(rows.iter());
+    let parts = [Means::of(rows.iter().filter(|r| !unseen(r))), Means::of(rows.iter().filter(unseen))];
+    let ms_per_image = seconds * 1e3 / rows.len() as f64;
+    let triples = rows
+        .iter()
+        .take(SHOWN)
+        .map(|r| Ok([r.source.clone(), r.made.clone(), difference(&r.source, &r.made, DIFFERENCE_GAIN)?]));
+    let triples = triples.collect::<Result<Vec<_>>>()?;
+    let grid: Vec<Vec<Picture>> = triples.chunks(TRIPLES_A_ROW).map(|t| t.concat()).collect();
+    write_png(&args.out.join("grid.png"), &sheet(&grid)?)?;
+
+    let metrics = json!({
+        "images": all.images,
+        "psnr": all.psnr,
+        "mse": all.mse,
+        "ssim": all.ssim,
+        "baseline_mean_image_psnr": all.baseline_psnr,
+        "ms_per_image": ms_per_image,
+        "device": device.to_string(),
+        "psnr_seen_variants": parts[0].psnr,
+        "psnr_unseen_variants": parts[1].psnr,
+        "images_with_unseen_variants": parts[1].images,
+        "batch": BATCH,
+        "seed": args.seed,
+        "style": style.name(),
+    });
+    write_atomic(&args.out.join("metrics.json"), format!("{metrics:#}\n").as_bytes())?;
+    let page = page(&model, &path, &style, &args, &all, &parts, ms_per_image, &device.to_string());
+    write_atomic(&args.out.join("index.html"), page.into_string().as_bytes())?;
+
+    let o = context.output;
+    o.line(format_args!(
+        "{} held-out portraits inverted on {device}: PSNR {:.2} dB (mean training image {:.2} dB), SSIM {:.3}, {ms_per_image:.1} ms an image",
+        all.images, all.psnr, all.baseline_psnr, all.ssim
+    ))?;
+    for file in ["grid.png", "index.html", "metrics.json"] {
+        o.line(args.out.join(file).display())?;
+    }
+    o.document(&metrics)?;
+    Ok(Status::Done)
+}
+
+/// The mean of training portraits, `[H, W, 3]` in [−1, 1]: what a reconstruction must beat.
+fn mean_image(renderer: &Renderer, output: Output) -> Result<Vec<f32>> {
+    let mut sum = vec![0.0_f64; renderer.size() * renderer.size() * 3];
+    let mut progress = output.progress(BASELINE_PORTRAITS, "training portraits for the baseline");
+    for i in 0..BASELINE_PORTRAITS {
+        let picture = renderer.render(&Portrait::sample(renderer.style(), 0, i, Split::Train))?;
+        for (s, v) in sum.iter_mut().zip(picture.to_f32()) {
+            *s += f64::from(v);
+        }
+        progress.set(i + 1);
+    }
+    progress.finish();
+    Ok(sum.into_iter().map(|s| (s / BASELINE_PORTRAITS as f64) as f32).collect())
+}
+
+const CSS: &str = "
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } p.lead { color: #55606e; margin-top: .25rem; }
+img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { text-align: right; padding: .3rem .9rem; border-bottom: 1px solid #dde3ea; }
+th:first-child, td:first-child { text-align: left; } footer { color: #55606e; font-size: .85rem; margin-top: 2rem; }
+@media (prefers-color-scheme: dark) { body { background: #14181d; color: #e4e8ee; } th, td { border-color: #2c343e; } p.lead, footer { color: #9aa5b1; } }
+";
+
+fn page(
+    model: &Model,
+    path: &Path,
+    style: &Style,
+    args: &Demo,
+    all: &Means,
+    [seen, unseen]: &[Means; 2],
+    ms_per_image: f64,
+    device: &str,
+) -> Markup {
+    let row = |name: &str, m: &Means| {
+        html! {
+            tr {
+                td { (name) } td { (m.images) } td { (format!("{:.2}", m.psnr)) } td { (format!("{:.2}", m.baseline_psnr)) }
+                td { (format!("{:.4}", m.mse)) } td { (format!("{:.3}", m.ssim)) }
+            }
+        }
+    };
+    let h = &model.header;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "SwinStyle: inverted portraits" }
+                style { (maud::PreEscaped(CSS)) }
+            }
+            body {
+                h1 { "Inverted portraits" }
+                p.lead { "Portraits that no training saw, each beside what SwinStyleformer and StyleGAN2 made of it and the difference (amplified " (DIFFERENCE_GAIN) " times)." }
+                img src="grid.png" alt="Triples of source, reconstruction and difference";
+                table {
+                    tr { th { "portraits" } th { "count" } th { "PSNR (dB)" } th { "mean image (dB)" } th { "MSE" } th { "SSIM" } }
+                    (row("all", all))
+                    (row("of variants seen in training", seen))
+                    (row("with a variant never seen", unseen))
+                }
+                p { "“Mean image” is the PSNR of the mean training image in the reconstruction's place. MSE and SSIM are of images in [−1, 1]. One image takes "
+                    (format!("{ms_per_image:.1}")) " ms on " (device) " at batch " (BATCH) "." }
+                footer {
+                    p { "Model " code { (path.file_name().unwrap_or_default().to_string_lossy()) } ": " (h.architecture) ", " (h.images_seen)
+                        " training images, seed " (h.seed) ". Portraits: style " (style.name()) ", seed " (args.seed) ", split heldout." }
+                    p { (style.attribution()) }
+                }
+            }
+        }
+    }
+}

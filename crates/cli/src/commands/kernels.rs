@@ -1,0 +1,76 @@
+//! `swinstyle kernels`: the rooms and the networks against PyTorch's numbers, and against the clock.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    bench,
+    check::{self, Outcome},
+    output::Status,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run every fixture of a folder (made by tests/golden/make_golden.py) and compare values and gradients.
+    Check(Check),
+    /// Time the cases of benches/peers/pytorch_peer.py.
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Folder with fixtures, searched to the bottom; or one fixture.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Only the cases whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    case: Option<String>,
+    /// Say the error and the tolerance of every tensor.
+    #[arg(long)]
+    verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// Only the cases whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    case: Option<String>,
+    /// Timed runs of a case, after three that warm up.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+}
+
+pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
+    match command {
+        Command::Check(args) => run_check(context, &args),
+        Command::Bench(args) => bench::run(context.device()?, args.case.as_deref(), args.runs, context.output),
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    passed: usize,
+    failed: usize,
+    device: String,
+    cases: &'a [Outcome],
+}
+
+fn run_check(context: &Context, args: &Check) -> Result<Status> {
+    let device = context.device()?;
+    let outcomes = check::run(&args.folder, device, args.case.as_deref(), |outcome| {
+        context.output.line(outcome)?;
+        for tensor in outcome.tensors.iter().filter(|_| args.verbose) {
+            context.output.line(format_args!("    {tensor}"))?;
+        }
+        Ok(())
+    })?;
+    let passed = outcomes.iter().filter(|o| o.passed).count();
+    let failed = outcomes.len() - passed;
+    context.output.line(format_args!("{passed} passed, {failed} failed"))?;
+    context.output.document(&Report { passed, failed, device: device.to_string(), cases: &outcomes })?;
+    Ok(if failed == 0 { Status::Done } else { Status::Failed })
+}

@@ -1,0 +1,198 @@
+//! `swinstyle train`: generators and encoders.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use swinstyle_models::Model;
+use swinstyle_tensor::Device;
+use swinstyle_train::{
+    EncoderTrainer, Event, GeneratorTrainer, Run, Stop, Trainer,
+    config::{EncoderTraining, GeneratorTraining, load},
+    sample_pictures, train,
+};
+
+use super::Context;
+use crate::output::{Output, Status};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Train a StyleGAN2 generator and its discriminator.
+    Generator(Common),
+    /// Train a SwinStyleformer encoder against a generator.
+    Encoder(Encoder),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Configuration file (see configs/).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Override a key of the configuration, such as run.batch=8; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Run folder: new or empty, or with --resume that of a run.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Go on from the newest whole checkpoint of the run folder.
+    #[arg(long)]
+    resume: bool,
+    /// Stop cleanly with a checkpoint after this time, such as 90s, 30m or 2h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time_limit: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Encoder {
+    /// The generator: what `train generator` exports, or a StyleGAN2 checkpoint.
+    #[arg(long, value_name = "FILE")]
+    generator: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A time with a unit: seconds without one.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("a time is written 90s, 30m or 2h".to_string()),
+    };
+    let seconds: f64 = number.trim().parse().map_err(|_| "a time is written 90s, 30m or 2h".to_string())?;
+    Duration::try_from_secs_f64(seconds * factor).map_err(|e| e.to_string())
+}
+
+pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
+    let device = context.device()?;
+    match command {
+        Command::Generator(common) => {
+            let config: GeneratorTraining = load(&common.config, &common.overrides)?;
+            let data = config.data.open(config.model.size)?;
+            start(context.output, &mut GeneratorTrainer::new(config, device)?, data, &common, device)
+        }
+        Command::Encoder(Encoder { generator, common }) => {
+            let config: EncoderTraining = load(&common.config, &common.overrides)?;
+            let model = Model::load(&generator, device)?;
+            let size = config.model.image_size;
+            let data = config.data.open(size)?;
+            let samples = sample_pictures(&data)?;
+            start(context.output, &mut EncoderTrainer::new(config, model, samples, device)?, data, &common, device)
+        }
+    }
+}
+
+fn start(
+    output: Output,
+    trainer: &mut dyn Trainer,
+    data: Arc<swinstyle_data::Dataset>,
+    common: &Common,
+    device: Device,
+) -> Result<Status> {
+    let stop = Stop { time_limit: common.time_limit, ..Stop::default() };
+    let flag = stop.interrupted.clone();
+    ctrlc::set_handler(move || {
+        // A second signal means it.
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("the signal handler")?;
+    let run = Run { folder: common.out.clone(), resume: common.resume, device };
+    output.note(format_args!("training the {} on {device} in {}", trainer.kind(), run.folder.display()));
+    let mut display = Display::new(output);
+    let result = train(trainer, data, &run, &stop, &mut |event| display.show(event));
+    display.finish();
+    result?;
+    Ok(Status::Done)
+}
+
+/// A progress bar on a terminal, lines otherwise.
+struct Display {
+    output: Output,
+    bar: Option<ProgressBar>,
+    total: u64,
+}
+
+impl Display {
+    fn new(output: Output) -> Self {
+        Self { output, bar: None, total: 0 }
+    }
+
+    fn say(&self, text: String) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => self.output.note(text),
+        }
+    }
+
+    fn show(&mut self, event: Event) {
+        match event {
+            Event::Started { images, total_images } => {
+                self.total = total_images;
+                if io::stderr().is_terminal() {
+                    let template = "{bar:24} {human_pos}/{human_len} images  {msg}  {eta} left";
+                    let bar = ProgressBar::new(total_images);
+                    if let Ok(style) = ProgressStyle::with_template(template) {
+                        bar.set_style(style);
+                    }
+                    bar.set_position(images);
+                    bar.reset_eta();
+                    self.bar = Some(bar);
+                }
+            }
+            Event::Step { images } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(images);
+                }
+            }
+            Event::Metrics { images, images_per_second, losses } => {
+                let losses: Vec<String> = losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+                let text = format!("{images_per_second:.1} images/s  {}", losses.join("  "));
+                match &self.bar {
+                    Some(bar) => bar.set_message(text),
+                    None => {
+                        let left = self.total.saturating_sub(images) as f64 / images_per_second.max(1e-9);
+                        self.say(format!("{images}/{} images  {text}  {} left", self.total, clock(left)));
+                    }
+                }
+            }
+            Event::Wrote { what, path } => self.say(format!("wrote {what} {}", path.display())),
+            Event::Note(text) => self.say(text),
+            Event::Stopped { images, why } => self.say(format!("stopped after {images} images: {why}")),
+        }
+    }
+
+    fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// 1:02:03.
+fn clock(seconds: f64) -> String {
+    let s = seconds.min(3.6e8) as u64;
+    format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("90").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("1.5m").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("2h").unwrap(), Duration::from_secs(7200));
+        assert!(duration("2 days").is_err() && duration("-1s").is_err() && duration("").is_err());
+        assert_eq!(clock(3723.0), "1:02:03");
+    }
+}
