@@ -1,0 +1,8 @@
+//! Whole-program tests, one binary: the golden fixtures on every backend, and the command line on good and bad input.
+
+mod bench;
+mod data;
+mod fixtures;
+mod golden;
+mod support;
+mod usage;
