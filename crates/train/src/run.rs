@@ -269,6 +269,14 @@ impl Folder {
         format!("the last good checkpoint is {}", self.state_path(step).display())
     }
 
+    /// [`Folder::last_good`] of the newest checkpoint before `step`.
+    fn newest_good(&self, step: u64) -> String {
+        match latest(&self.checkpoints(), STATE) {
+            Ok(Some(found)) if found.step < step => self.last_good(found.step),
+            _ => "there is no checkpoint yet".to_string(),
+        }
+    }
+
     fn state_path(&self, step: u64) -> PathBuf {
         self.checkpoints().join(format!("{STATE}{step:08}.safetensors"))
     }
@@ -358,9 +366,11 @@ impl Folder {
     ) -> Result<String> {
         let mut archive = Archive::new();
         trainer.save(&mut archive)?;
-        archive.check_finite()?;
-        archive.set_header(&trainer.header(step)?);
         let path = self.state_path(step);
+        if let Err(error) = archive.check_finite() {
+            return Err(TrainError::run(path, format!("was not written: {error}; {}", self.newest_good(step))));
+        }
+        archive.set_header(&trainer.header(step)?);
         archive.write(&path, FloatDtype::F32)?;
         keep_last(&self.checkpoints(), STATE, keep)?;
         observe(Event::Wrote { what: "checkpoint", path });
