@@ -4,6 +4,7 @@
 //! [`Blueprint`]. `launch.rs` of a room turns both into a launch with the helpers of [`glue`]; `tests.rs` holds the room to
 //! its maths with [`testing`].
 
+pub mod attention;
 pub mod glue;
 pub mod golden;
 pub mod problem;

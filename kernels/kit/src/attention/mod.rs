@@ -1,0 +1,8 @@
+//! What the two attention rooms share: the geometry of windows and the small products of the host twins.
+
+mod chunks;
+pub mod tiles;
+mod windows;
+
+pub use chunks::Chunks;
+pub use windows::{MASK, Windows};
