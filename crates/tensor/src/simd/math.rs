@@ -20,7 +20,9 @@ pub fn exp_f32(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 5e-1);
     let y = (p * r).mul_add(r, r) + 1.0;
-    let k = k as i32;
+    // Adding 1.5·2²³ leaves the integer in the low bits. `as i32` saturates, and that does not vectorise.
+    const MAGIC: f32 = 12_582_912.0;
+    let k = ((k + MAGIC).to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
     let half = k >> 1;
     let a = f32::from_bits(((half + 127) << 23) as u32);
     let b = f32::from_bits(((k - half + 127) << 23) as u32);
