@@ -9,6 +9,7 @@ mod epilogue;
 mod host;
 mod launch;
 mod modulated;
+mod plan;
 mod problem;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use swinstyle_kit::golden::Fixture;
+use swinstyle_kit::{golden::Fixture, testing::wgpu};
 use swinstyle_tensor::{Device, Result, Tensor, grad};
 
 use crate::*;
@@ -74,4 +74,13 @@ fn fixtures_hold_on_cpu_to_second_order() {
     let all = Fixture::family("modconv");
     assert_eq!(all.len(), 22);
     all.iter().for_each(|f| check(f, Device::Cpu));
+}
+
+#[test]
+fn fixtures_hold_on_wgpu_to_second_order() {
+    let device = wgpu();
+    // Resampling both ways, the epilogue and its clamp, no demodulation, whole vectors and tails.
+    for case in ["k3_down2_demod", "k1_up2_plain", "k3_up2_demod_4x4", "styled_layer_up1", "styled_layer_up2_clamp"] {
+        check(&Fixture::case(&format!("modconv/{case}")), device);
+    }
 }

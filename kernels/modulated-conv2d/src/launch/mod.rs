@@ -1,11 +1,13 @@
 //! The operations as kernels: from a problem to its host twin or its CubeCL launch.
 
+pub(crate) mod device;
+
 use cubecl::prelude::{ComputeClient, Runtime};
 use swinstyle_kit::Problem as _;
 use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar};
 
 use crate::{
-    cube, host,
+    host,
     problem::{Fusion, LeakyRelu, Problem},
 };
 
@@ -55,7 +57,7 @@ impl Kernel for Conv {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        cube::conv(client, self, inputs, &outputs[0])
+        device::conv_default(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {
@@ -95,7 +97,7 @@ impl Kernel for WeightGradient {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        cube::weight_gradient(client, self, inputs, &outputs[0])
+        device::weight_gradient(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {
@@ -152,7 +154,7 @@ impl Kernel for ChannelDot {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        cube::channel_dot(client, self, inputs, outputs)
+        device::channel_dot(client, self, inputs, outputs)
     }
 
     fn flops(&self) -> u64 {
@@ -185,7 +187,7 @@ impl Kernel for Epilogue {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        cube::epilogue(client, self, inputs, &outputs[0])
+        device::epilogue(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {
@@ -224,7 +226,7 @@ impl Kernel for EpilogueGradient {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        cube::epilogue_gradient(client, self, inputs, outputs)
+        device::epilogue_gradient(client, self, inputs, outputs)
     }
 
     fn flops(&self) -> u64 {
@@ -254,7 +256,7 @@ impl Kernel for TapEnergy {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        cube::tap_energy(client, self, inputs, &outputs[0])
+        device::tap_energy(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {

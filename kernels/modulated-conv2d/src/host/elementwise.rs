@@ -1,0 +1,141 @@
+//! The memory-bound kernels: epilogues and sums over pixels.
+
+use rayon::prelude::*;
+use swinstyle_tensor::{Scalar, simd};
+
+use super::activation::Activation;
+use crate::launch::{ChannelDot, Channels, Epilogue, EpilogueGradient, TapEnergy};
+
+/// Elements of a block that a thread handles at once, and after which sums are rounded into a partial result.
+const CHUNK: usize = 1 << 14;
+
+/// Calls `f(first pixel of all images, image chunk, its sums)` for chunks of pixels in parallel and adds the sums `[K, C]` of each
+/// image's chunks in order.
+///
+/// `image` is `[N, pixels, C]`, or empty where nothing but sums is wanted; `sums[k]` is `[N, C]`.
+fn for_chunks<T: Scalar>(
+    extent: Channels,
+    image: &mut [T],
+    sums: &mut [&mut [T]],
+    f: impl Fn(usize, usize, &mut [T], &mut [T]) + Sync,
+) {
+    let Channels { batch, pixels, channels } = extent;
+    let chunk = (CHUNK / channels).clamp(1, pixels);
+    let chunks = pixels.div_ceil(chunk);
+    let kinds = sums.len().max(1) * channels;
+    let mut partial = vec![T::ZERO; batch * chunks * kinds];
+    let work = |n: usize, i: usize, image: &mut [T], partial: &mut [T]| {
+        simd::dispatch(|| f(n * pixels + i * chunk, chunk.min(pixels - i * chunk), image, partial));
+    };
+    if image.is_empty() {
+        let each = |(at, partial): (usize, &mut [T])| work(at / chunks, at % chunks, &mut [], partial);
+        partial.par_chunks_mut(kinds).enumerate().for_each(each);
+    } else {
+        let images = image.par_chunks_mut(pixels * channels).zip(partial.par_chunks_mut(chunks * kinds));
+        images.enumerate().for_each(|(n, (image, partial))| {
+            let parts = image.par_chunks_mut(chunk * channels).zip(partial.par_chunks_mut(kinds));
+            parts.enumerate().for_each(|(i, (image, partial))| work(n, i, image, partial));
+        });
+    }
+    for (n, partial) in partial.chunks(chunks * kinds).enumerate() {
+        for (k, sums) in sums.iter_mut().enumerate() {
+            let sums = &mut sums[n * channels..][..channels];
+            sums.fill(T::ZERO);
+            for partial in partial.chunks(kinds) {
+                sums.iter_mut().zip(&partial[k * channels..]).for_each(|(s, &p)| *s += p);
+            }
+        }
+    }
+}
+
+pub(crate) fn channel_dot<T: Scalar>(kernel: &ChannelDot, inputs: &[&[T]], outputs: &mut [&mut [T]]) {
+    let (a, b, c) = (inputs[0], inputs[1], kernel.extent.channels);
+    let (dot, scaled) = outputs.split_at_mut(1);
+    let pixels = kernel.extent.pixels;
+    match scaled {
+        [scaled] => for_chunks(kernel.extent, scaled, dot, |first, n, scaled, dot| {
+            let scale = &inputs[2][first / pixels * c..][..c];
+            let (a, b) = (&a[first * c..][..n * c], &b[first * c..][..n * c]);
+            for ((a, b), scaled) in a.chunks_exact(c).zip(b.chunks_exact(c)).zip(scaled.chunks_exact_mut(c)) {
+                for i in 0..c {
+                    dot[i] = a[i].mul_add(b[i], dot[i]);
+                    scaled[i] = a[i] * scale[i];
+                }
+            }
+        }),
+        _ => for_chunks(kernel.extent, &mut [], dot, |first, n, _, dot| {
+            let (a, b) = (&a[first * c..][..n * c], &b[first * c..][..n * c]);
+            for (a, b) in a.chunks_exact(c).zip(b.chunks_exact(c)) {
+                for i in 0..c {
+                    dot[i] = a[i].mul_add(b[i], dot[i]);
+                }
+            }
+        }),
+    }
+}
+
+pub(crate) fn epilogue<T: Scalar>(kernel: &Epilogue, inputs: &[&[T]], y: &mut [T]) {
+    let c = kernel.extent.channels;
+    let activation = Activation::new(&kernel.activation);
+    let noise = kernel.noise.map(|_| (inputs[1], inputs[2][0]));
+    let zeros = vec![T::ZERO; c];
+    let bias = if kernel.bias { inputs[inputs.len() - 1] } else { &zeros };
+    for_chunks(kernel.extent, y, &mut [], |first, n, y, _| {
+        let x = &inputs[0][first * c..][..n * c];
+        for (p, (x, y)) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).enumerate() {
+            let noise = noise.map_or(T::ZERO, |(noise, strength)| noise[(first + p) % noise.len()] * strength);
+            for i in 0..c {
+                y[i] = activation.scalar(x[i] + noise + bias[i]);
+            }
+        }
+    });
+}
+
+pub(crate) fn epilogue_gradient<T: Scalar>(kernel: &EpilogueGradient, inputs: &[&[T]], outputs: &mut [&mut [T]]) {
+    let c = kernel.extent.channels;
+    let activation = Activation::new(&kernel.activation);
+    let (g, y) = (inputs[0], inputs[1]);
+    let noise = kernel.noise.map(|_| inputs[2]);
+    let (dz, sums) = outputs.split_at_mut(1);
+    for_chunks(kernel.extent, dz[0], sums, |first, n, dz, sums| {
+        let (g, y) = (&g[first * c..][..n * c], &y[first * c..][..n * c]);
+        for (p, ((g, y), dz)) in g.chunks_exact(c).zip(y.chunks_exact(c)).zip(dz.chunks_exact_mut(c)).enumerate() {
+            if !kernel.sums {
+                for i in 0..c {
+                    dz[i] = activation.slope_at(y[i]) * g[i];
+                }
+                continue;
+            }
+            let (grad, rest) = sums.split_at_mut(c);
+            let (product, by_noise) = rest.split_at_mut(c);
+            for i in 0..c {
+                let slope = activation.slope_at(y[i]);
+                let inside = if slope == T::ZERO { T::ZERO } else { g[i] };
+                dz[i] = slope * g[i];
+                grad[i] += dz[i];
+                product[i] = inside.mul_add(y[i], product[i]);
+            }
+            if let Some(noise) = noise {
+                let noise = noise[(first + p) % noise.len()];
+                for (sum, &dz) in by_noise.iter_mut().zip(dz.iter()) {
+                    *sum = dz.mul_add(noise, *sum);
+                }
+            }
+        }
+    });
+}
+
+pub(crate) fn tap_energy<T: Scalar>(kernel: &TapEnergy, weight: &[T], energy: &mut [T]) {
+    const CHUNK: usize = 1 << 12;
+    let len = energy.len();
+    energy.par_chunks_mut(CHUNK).enumerate().for_each(|(i, energy)| {
+        simd::dispatch(|| {
+            energy.fill(T::ZERO);
+            for tap in 0..kernel.taps {
+                for (e, &w) in energy.iter_mut().zip(&weight[tap * len + i * CHUNK..]) {
+                    *e = w.mul_add(w, *e);
+                }
+            }
+        });
+    });
+}

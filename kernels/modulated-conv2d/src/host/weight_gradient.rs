@@ -1,0 +1,376 @@
+//! The weight gradient: outer products of packed image and gradient rows, summed over pixels in registers.
+//!
+//! A task owns a block of input by a block of output channels for all taps. Large weights give tasks enough; for small
+//! ones the pixels are cut into parts as well, a number that depends on the shapes alone, and the parts' sums are added in
+//! order: the result does not depend on the threads.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+use swinstyle_tensor::Result;
+
+use super::{
+    pack::{RowLayout, Scratch, pack_row},
+    vector::Real,
+};
+use crate::{
+    launch::WeightGradient,
+    plan::{Phase, reach},
+};
+
+/// Blocks of channels below which the pixels are cut into parts.
+const ENOUGH_BLOCKS: usize = 32;
+/// Packed bytes of a band: all tasks of a lone part share it, several parts each have one in their second-level cache.
+const SHARED_BYTES: usize = 4 << 20;
+const PART_BYTES: usize = 512 << 10;
+/// Packed bytes of the rows that one visit of a task keeps in a first-level cache over all taps.
+const VISIT_BYTES: usize = 20 << 10;
+
+const OP: &str = "conv2d_weight_grad";
+
+/// Computes a weight gradient.
+pub(super) struct Gradient<'a, T: Real> {
+    pub(super) kernel: &'a WeightGradient,
+    pub(super) x: &'a [T],
+    pub(super) grad: &'a [T],
+    pub(super) pre: Option<&'a [T]>,
+    pub(super) post: Option<&'a [T]>,
+    pub(super) output: &'a mut [T],
+}
+
+/// A tap: where its products lie in packed rows.
+struct TapPlan {
+    /// Row phase, and the input row that position 0 reads.
+    phase: usize,
+    offset: isize,
+    /// Element of a packed image row that position 0 reads.
+    x: usize,
+    /// Element of a packed gradient row of position 0.
+    grad: usize,
+    /// Positions in a row.
+    count: usize,
+    /// Index of the tap in the weight.
+    weight: usize,
+}
+
+struct Plan<'a, S, T: Real> {
+    simd: S,
+    kernel: &'a WeightGradient,
+    x: &'a [T],
+    grad: &'a [T],
+    pre: Option<&'a [T]>,
+    post: Option<&'a [T]>,
+    rows: Vec<Phase>,
+    taps: Vec<TapPlan>,
+    x_layout: RowLayout,
+    grad_layout: RowLayout,
+}
+
+/// Positions `rows` of the row phases of one image.
+#[derive(Debug, Clone)]
+struct Band {
+    image: usize,
+    rows: Range<usize>,
+}
+
+/// A band's packed rows.
+struct Packed<T: Real> {
+    x: Scratch<T>,
+    /// Image row of the first packed one, and their number.
+    x_rows: Range<usize>,
+    /// Every output row of the band's positions, phase by phase within a position.
+    grad: Scratch<T>,
+}
+
+/// Where the sums go; tasks write disjoint channels.
+#[derive(Clone, Copy)]
+struct Target<T>(*mut T);
+
+// SAFETY: the pointer is written through by tasks that own disjoint elements.
+unsafe impl<T> Send for Target<T> {}
+// SAFETY: the same.
+unsafe impl<T> Sync for Target<T> {}
+
+impl<T: Real> WithSimd for Gradient<'_, T> {
+    type Output = Result<()>;
+
+    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+        let p = &self.kernel.problem;
+        assert_eq!(self.output.len(), p.weight_shape().iter().product::<usize>());
+        let (rows, columns) = (Phase::of(p, 0), Phase::of(p, 1));
+        let lanes = T::lanes::<S>();
+        let x_block = if p.in_channels <= 4 { 4 } else { 16 };
+        let x_layout = RowLayout::new(p.in_channels, x_block, &columns, |count| count);
+        let step = columns.first().map_or(1, |c| c.step);
+        let grad_layout = RowLayout {
+            channels: p.out_channels,
+            block: if p.out_channels <= lanes { lanes } else { 2 * lanes }.max(2),
+            stride: step,
+            origin: 0,
+            residues: (0..step).collect(),
+            columns: p.geometry.output[1].div_ceil(step),
+        };
+        let kw = p.geometry.kernel[1];
+        let mut taps = Vec::new();
+        for (phase, row) in rows.iter().enumerate() {
+            for column in &columns {
+                for (y, x) in row.taps.iter().flat_map(|y| column.taps.iter().map(move |x| (y, x))) {
+                    taps.push(TapPlan {
+                        phase,
+                        offset: y.offset,
+                        x: x_layout.at(x.offset),
+                        grad: grad_layout.at(column.first as isize),
+                        count: column.count,
+                        weight: y.weight * kw + x.weight,
+                    });
+                }
+            }
+        }
+        let Self { kernel, x, grad, pre, post, output } = self;
+        let plan = Plan { simd, kernel, x, grad, pre, post, rows, taps, x_layout, grad_layout };
+        plan.run(output)
+    }
+}
+
+impl<S: Simd, T: Real> Plan<'_, S, T> {
+    fn run(&self, output: &mut [T]) -> Result<()> {
+        if self.taps.len() < self.kernel.problem.geometry.kernel.iter().product() {
+            // A tap that meets no pixel has no task.
+            output.fill(T::ZERO);
+        }
+        let blocks = self.x_layout.blocks() * self.grad_layout.blocks();
+        let most = ENOUGH_BLOCKS.div_ceil(blocks);
+        let bands = self.bands(if most == 1 { SHARED_BYTES } else { PART_BYTES }, most);
+        let parts = most.min(bands.len());
+        let cut = |part: usize| &bands[bands.len() * part / parts..bands.len() * (part + 1) / parts];
+        if parts == 1 {
+            return self.part(&bands, Target(output.as_mut_ptr()));
+        }
+        let len = output.len();
+        let mut sums = Scratch::new(OP, len * parts)?;
+        // Taps without a task hold zeros in every part.
+        if self.taps.len() < self.kernel.problem.geometry.kernel.iter().product() {
+            sums.get_mut().fill(T::ZERO);
+        }
+        let each = |(part, sums): (usize, &mut [T])| self.part(cut(part), Target(sums.as_mut_ptr()));
+        sums.get_mut().par_chunks_mut(len).enumerate().try_for_each(each)?;
+        let sums = sums.get();
+        const CHUNK: usize = 4096;
+        output.par_chunks_mut(CHUNK).enumerate().for_each(|(i, to)| {
+            self.simd.vectorize(|| {
+                to.copy_from_slice(&sums[i * CHUNK..][..to.len()]);
+                for part in 1..parts {
+                    for (to, &v) in to.iter_mut().zip(&sums[part * len + i * CHUNK..]) {
+                        *to += v;
+                    }
+                }
+            });
+        });
+        Ok(())
+    }
+
+    /// Cuts the images into bands of at most `bytes` packed bytes, and into no fewer than `least` where there are rows enough.
+    fn bands(&self, bytes: usize, least: usize) -> Vec<Band> {
+        let p = &self.kernel.problem;
+        let positions = self.rows.iter().map(|r| r.count).max().unwrap_or(0);
+        let stride = self.rows.first().map_or(1, |r| r.stride);
+        let row = (self.x_layout.row_len() * stride + self.grad_layout.row_len() * self.rows.len()) * size_of::<T>();
+        let fit = (bytes / row.max(1)).saturating_sub(p.geometry.kernel[0] - 1).max(1);
+        let count = positions.div_ceil(fit).max(least.div_ceil(p.batch)).min(positions.max(1));
+        let rows = |i: usize| positions * i / count..positions * (i + 1) / count;
+        (0..p.batch).flat_map(|image| (0..count).map(move |i| Band { image, rows: rows(i) })).collect()
+    }
+
+    /// Sums of some bands, in order.
+    fn part(&self, bands: &[Band], target: Target<T>) -> Result<()> {
+        for (i, band) in bands.iter().enumerate() {
+            let packed = self.pack(band)?;
+            let (xs, gs) = (self.x_layout.blocks(), self.grad_layout.blocks());
+            (0..xs * gs)
+                .into_par_iter()
+                .try_for_each(|task| self.block(band, &packed, task % xs, task / xs, i > 0, target))?;
+        }
+        Ok(())
+    }
+
+    fn pack(&self, band: &Band) -> Result<Packed<T>> {
+        let p = &self.kernel.problem;
+        let Range { start: first, end } = reach(&self.rows, band.rows.clone(), p.input[0]);
+        let x_len = self.x_layout.row_len().max(1);
+        let mut x = Scratch::new(OP, (end - first) * x_len)?;
+        let width = p.input[1] * p.in_channels;
+        let scale = self.pre.map(|s| &s[band.image * p.in_channels..][..p.in_channels]);
+        x.get_mut().par_chunks_mut(x_len).enumerate().for_each(|(i, packed)| {
+            let row = &self.x[(band.image * p.input[0] + first + i) * width..][..width];
+            pack_row(self.simd, &self.x_layout, row, scale, packed);
+        });
+        let [oh, ow] = p.geometry.output;
+        let phases = self.rows.len();
+        let grad_len = self.grad_layout.row_len();
+        let mut grad = Scratch::new(OP, band.rows.len() * phases * grad_len)?;
+        let width = ow * p.out_channels;
+        let scale = self.post.map(|s| &s[band.image * p.out_channels..][..p.out_channels]);
+        grad.get_mut().par_chunks_mut(grad_len).enumerate().for_each(|(i, packed)| {
+            let phase = &self.rows[i % phases];
+            let y = phase.first + (band.rows.start + i / phases) * phase.step;
+            if y < oh {
+                let row = &self.grad[(band.image * oh + y) * width..][..width];
+                pack_row(self.simd, &self.grad_layout, row, scale, packed);
+            }
+        });
+        Ok(Packed { x, x_rows: first..end, grad })
+    }
+
+    /// Adds a band to one block of input by one block of output channels.
+    fn block(
+        &self,
+        band: &Band,
+        packed: &Packed<T>,
+        x_block: usize,
+        grad_block: usize,
+        resume: bool,
+        target: Target<T>,
+    ) -> Result<()> {
+        let p = &self.kernel.problem;
+        let (depth, step) = (self.x_layout.block, self.grad_layout.block);
+        let lanes = T::lanes::<S>();
+        let o = grad_block * step;
+        let channels = step.min(p.out_channels - o);
+        let vectors = channels.div_ceil(lanes);
+        let width = vectors * lanes;
+        let mut sums = Scratch::new(OP, self.taps.len() * depth * width)?;
+        let x_columns = self.x_layout.block_len();
+        let visit = (x_columns + self.grad_layout.block_len() * self.rows.len()) * size_of::<T>();
+        let visit = (VISIT_BYTES / visit).max(1);
+        let mut pairs = Vec::with_capacity(visit);
+        for start in band.rows.clone().step_by(visit) {
+            for (tap, sums) in self.taps.iter().zip(sums.get_mut().chunks_exact_mut(depth * width)) {
+                pairs.clear();
+                let phase = &self.rows[tap.phase];
+                for q in start..(start + visit).min(band.rows.end).min(phase.count) {
+                    let y = (phase.stride * q) as isize + tap.offset;
+                    if y >= packed.x_rows.start as isize && y < packed.x_rows.end as isize {
+                        let x = (y as usize - packed.x_rows.start) * self.x_layout.row_len() + x_block * x_columns;
+                        let row = (q - band.rows.start) * self.rows.len() + tap.phase;
+                        let grad = row * self.grad_layout.row_len() + grad_block * self.grad_layout.block_len();
+                        pairs.push((x + tap.x, grad + tap.grad));
+                    }
+                }
+                let products = Products {
+                    x: packed.x.get(),
+                    grad: packed.grad.get(),
+                    pairs: &pairs,
+                    count: tap.count,
+                    step,
+                    depth,
+                    vectors,
+                    resume: start > band.rows.start,
+                    sums,
+                };
+                products.run(self.simd);
+            }
+        }
+        let (i, inputs) = (x_block * depth, depth.min(p.in_channels - x_block * depth));
+        for (tap, sums) in self.taps.iter().zip(sums.get().chunks_exact(depth * width)) {
+            for (c, sums) in sums.chunks_exact(width).take(inputs).enumerate() {
+                let at = (tap.weight * p.in_channels + i + c) * p.out_channels + o;
+                // SAFETY: the row lies inside the weight, and no other task has these channels.
+                let to = unsafe { std::slice::from_raw_parts_mut(target.0.add(at), channels) };
+                if resume {
+                    to.iter_mut().zip(sums).for_each(|(to, &s)| *to += s);
+                } else {
+                    to.copy_from_slice(&sums[..channels]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `sums[c, o] (+)= Σ_pairs Σ_q x[q, c]·grad[q, o]` over packed rows.
+struct Products<'a, T> {
+    x: &'a [T],
+    grad: &'a [T],
+    /// Elements at which rows of the image and of the gradient start.
+    pairs: &'a [(usize, usize)],
+    count: usize,
+    /// Elements from a gradient position to the next.
+    step: usize,
+    /// Elements from an image position to the next, all of which are multiplied: 4 or 16.
+    depth: usize,
+    vectors: usize,
+    resume: bool,
+    /// `[depth, vectors·lanes]`.
+    sums: &'a mut [T],
+}
+
+impl<T: Real> Products<'_, T> {
+    fn run<S: Simd>(self, simd: S) {
+        let width = self.vectors * T::lanes::<S>();
+        for &(x, grad) in self.pairs {
+            assert!(x + self.count * self.depth <= self.x.len());
+            assert!(grad + (self.count - 1) * self.step + width <= self.grad.len());
+        }
+        assert!(self.sums.len() == self.depth * width);
+        // 8 inputs by two vectors leave the multipliers no gaps where there are 32 registers; 4 where there are 16.
+        match (self.vectors, self.depth, S::REGISTER_COUNT >= 32) {
+            (1, 4, _) => simd.vectorize(Outer::<T, 4, 1, 4>(self)),
+            (_, 4, _) => simd.vectorize(Outer::<T, 4, 2, 4>(self)),
+            (1, _, true) => simd.vectorize(Outer::<T, 16, 1, 16>(self)),
+            (1, _, false) => simd.vectorize(Outer::<T, 8, 1, 16>(self)),
+            (_, _, true) => simd.vectorize(Outer::<T, 8, 2, 16>(self)),
+            (_, _, false) => simd.vectorize(Outer::<T, 4, 2, 16>(self)),
+        }
+    }
+}
+
+/// [`Products`] for M inputs at a time, V vectors and positions of P inputs.
+struct Outer<'a, T, const M: usize, const V: usize, const P: usize>(Products<'a, T>);
+
+impl<T: Real, const M: usize, const V: usize, const P: usize> WithSimd for Outer<'_, T, M, V, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Products { x, grad, pairs, count, step, resume, sums: saved, .. } = self.0;
+        let lanes = T::lanes::<S>();
+        for first in (0..P).step_by(M) {
+            let to = saved[first * V * lanes..][..M * V * lanes].as_mut_ptr();
+            let mut sums = [[T::splat(simd, T::ZERO); V]; M];
+            if resume {
+                for m in 0..M {
+                    for v in 0..V {
+                        // SAFETY: the slice has M·V vectors.
+                        sums[m][v] = unsafe { T::load::<S>(to.add((m * V + v) * lanes)) };
+                    }
+                }
+            }
+            for &(x_row, grad_row) in pairs {
+                // SAFETY: `Products::run` has checked both rows to their last position.
+                unsafe {
+                    let (mut x, mut grad) = (x.as_ptr().add(x_row + first), grad.as_ptr().add(grad_row));
+                    for _ in 0..count {
+                        let mut g = [T::splat(simd, T::ZERO); V];
+                        for v in 0..V {
+                            g[v] = T::load::<S>(grad.add(v * lanes));
+                        }
+                        for m in 0..M {
+                            let x = T::splat(simd, *x.add(m));
+                            for v in 0..V {
+                                sums[m][v] = T::fused(simd, x, g[v], sums[m][v]);
+                            }
+                        }
+                        (x, grad) = (x.wrapping_add(P), grad.wrapping_add(step));
+                    }
+                }
+            }
+            for m in 0..M {
+                for v in 0..V {
+                    // SAFETY: the slice has M·V vectors.
+                    unsafe { T::store::<S>(to.add((m * V + v) * lanes), sums[m][v]) };
+                }
+            }
+        }
+    }
+}
