@@ -89,4 +89,15 @@ impl TensorError {
     pub fn shape(op: &'static str, detail: impl Into<String>) -> Self {
         Self::Shape { op, detail: detail.into() }
     }
+
+    /// The error with the device it happened on: kernels know only what kind of device runs them.
+    pub(crate) fn on(mut self, on: Device) -> Self {
+        match &mut self {
+            Self::UnsupportedDType { device, .. } | Self::OutOfMemory { device, .. } | Self::Backend { device, .. } => {
+                *device = on;
+            }
+            _ => {}
+        }
+        self
+    }
 }

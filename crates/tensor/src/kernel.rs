@@ -106,10 +106,11 @@ fn on_cube<K: Kernel>(
     let out_args: Vec<CubeArg> = outs.iter().map(CubeBuffer::arg).collect();
     // Empty outputs need no launch, and no device accepts an empty grid.
     if out_args.iter().any(|o| o.len > 0) {
-        match &client {
-            CubeClient::Wgpu(c) => kernel.cube(c, &ins, &out_args)?,
-            CubeClient::Cuda(c) => kernel.cube(c, &ins, &out_args)?,
-        }
+        let launched = match &client {
+            CubeClient::Wgpu(c) => kernel.cube(c, &ins, &out_args),
+            CubeClient::Cuda(c) => kernel.cube(c, &ins, &out_args),
+        };
+        launched.map_err(|e| e.on(device))?;
     }
     Ok(outs.into_iter().zip(shapes).map(|(b, s)| Tensor::from_buffer(Buffer::Cube(b), s, device, dtype)).collect())
 }

@@ -106,3 +106,53 @@ fn report<T>(op: &'static str, device: Device, outcome: std::result::Result<T, S
     }
     outcome.map_err(|detail| TensorError::Backend { op, device, detail })
 }
+
+#[cfg(test)]
+mod tests {
+    use cubecl::prelude::*;
+
+    use super::*;
+    use crate::{DType, Tensor, cube};
+
+    #[cube(launch_unchecked)]
+    fn shared_kernel(y: &mut Array<f32>, #[comptime] size: usize) {
+        let mut memory = SharedMemory::<f32>::new(size);
+        memory[UNIT_POS as usize] = 1.0;
+        sync_cube();
+        y[UNIT_POS as usize] = memory[0];
+    }
+
+    #[test]
+    fn a_launch_that_the_device_refuses_is_an_error_at_the_next_wait_and_the_device_goes_on() {
+        let device = Device::Wgpu(0);
+        let ones = Tensor::full(1.0, &[4], DType::F32, device).unwrap();
+        let cube::CubeClient::Wgpu(client) = cube::client(device).unwrap() else { panic!("wgpu expected") };
+        let arg = ones.cube_arg().unwrap();
+        // SAFETY: the kernel is never run.
+        unsafe {
+            shared_kernel::launch_unchecked::<cubecl_wgpu::WgpuRuntime>(
+                &client,
+                CubeCount::new_single(),
+                CubeDim::new_1d(4),
+                arg.array(),
+                1 << 20,
+            );
+        }
+        let error = ones.to_vec().unwrap_err();
+        assert!(matches!(error, TensorError::Backend { op: "download", .. }), "{error}");
+        assert!(error.to_string().contains("shared memory"), "{error}");
+        assert_eq!(ones.to_vec().unwrap(), [1.0; 4]);
+    }
+
+    #[test]
+    fn exhausted_memory_is_reported_with_the_largest_request() {
+        let device = Device::Wgpu(77);
+        requested(12_345);
+        record(device, true, "out of device memory".to_string());
+        let error = report("download", device, Ok(())).unwrap_err();
+        assert!(matches!(error, TensorError::OutOfMemory { bytes: 12_345.., .. }), "{error}");
+        assert_eq!(report("download", device, Ok(1)), Ok(1));
+        let error = report::<()>("download", device, Err("CUDA_ERROR_OUT_OF_MEMORY".to_string())).unwrap_err();
+        assert!(matches!(error, TensorError::OutOfMemory { .. }), "{error}");
+    }
+}

@@ -28,6 +28,13 @@ pub(super) fn units(units: usize) -> (CubeCount, CubeDim) {
     (grid(units.div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS))
 }
 
+/// 4 where it divides every extent, else 1: the elements of a vector in kernels that load whole vectors only.
+///
+/// Two is left out: it would be one more variant of every kernel to compile, for few shapes.
+pub(super) fn vector_width(extents: &[usize]) -> usize {
+    if extents.iter().all(|e| e % 4 == 0) { 4 } else { 1 }
+}
+
 /// The element type as CubeCL names it, if the device can hold it in buffers and convert it.
 ///
 /// Errors: [`TensorError::UnsupportedDType`].
@@ -72,8 +79,4 @@ mod tests {
             assert!(x as usize * y as usize >= cubes.max(1));
         }
     }
-}
-
-pub(super) fn missing(op: &'static str) -> TensorError {
-    TensorError::Backend { op, device: Device::Wgpu(0), detail: "no kernel".to_string() }
 }

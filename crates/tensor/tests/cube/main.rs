@@ -2,4 +2,7 @@
 
 mod devices;
 mod elementwise;
+mod layout;
+mod matmul;
+mod reduce;
 mod support;
