@@ -4,5 +4,7 @@ mod bench;
 mod data;
 mod fixtures;
 mod golden;
+mod images;
 mod support;
+mod training;
 mod usage;

@@ -82,9 +82,9 @@ pub trait Scalar:
     fn tanh(self) -> Self;
     /// Gauss error function.
     fn erf(self) -> Self;
-    /// Larger of two; the other one if one is NaN.
+    /// Larger of two; `other` if either is NaN.
     fn maximum(self, other: Self) -> Self;
-    /// Smaller of two; the other one if one is NaN.
+    /// Smaller of two; `other` if either is NaN.
     fn minimum(self, other: Self) -> Self;
     /// `c[m,n] = a[m,k] · b[k,n]` (added to c if `accumulate`) with arbitrary strides (row, column), over all threads if `parallel`.
     ///

@@ -24,8 +24,9 @@ use ceilings::Ceilings;
 const WARM_UP: usize = 3;
 
 /// A case whose tensors are made only when it runs.
-struct Case {
-    name: String,
+pub struct Case {
+    /// Its name, as the PyTorch script has it.
+    pub name: String,
     build: Box<dyn Fn(Device) -> Result<Work>>,
 }
 
@@ -39,6 +40,11 @@ struct Work {
 impl Case {
     fn new(name: String, build: impl Fn(Device) -> Result<Work> + 'static) -> Self {
         Self { name, build: Box::new(build) }
+    }
+
+    /// Makes the tensors; each call of the result does the case's work once.
+    pub fn prepare(&self, device: Device) -> Result<Box<dyn FnMut() -> Result<()>>> {
+        Ok((self.build)(device)?.run)
     }
 }
 
@@ -56,8 +62,8 @@ struct Measured {
     runs: u32,
 }
 
-/// Names of all cases on a device.
-fn cases(device: Device) -> Vec<Case> {
+/// All cases on a device.
+pub fn cases(device: Device) -> Vec<Case> {
     let mut cases = operations::cases(device);
     cases.extend(networks::cases(device));
     cases
