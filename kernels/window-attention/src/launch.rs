@@ -1,13 +1,51 @@
-//! The kernels as the runtime sees them: shapes, the host twin, and the CubeCL launch.
+//! The kernels as the runtime sees them: shapes, the host twin, and the CubeCL launches.
 
-use cubecl::prelude::{ComputeClient, Runtime};
-use swinstyle_kit::{Problem as _, glue};
-use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar};
+use cubecl::prelude::*;
+use swinstyle_kit::{
+    Blueprint as _, Problem as _,
+    attention::cube::{check_lengths, map, row_stats},
+    glue,
+};
+use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
+    cube::{
+        SizesLaunch,
+        backward::{RunsLaunch, backward},
+        forward::forward,
+        sums::{sum_padding, sum_table},
+    },
     host,
-    problem::{Partials, Problem},
+    problem::{OP, Partials, Problem},
+    tune::Blueprint,
 };
+
+fn wrong_count() -> TensorError {
+    TensorError::shape(OP, "a wrong number of inputs or outputs")
+}
+
+/// Run-time sizes, with channels in vectors of `width`.
+fn sizes<R: Runtime>(p: &Problem, width: usize, pad: bool) -> SizesLaunch<R> {
+    SizesLaunch::new(
+        p.windows.count() as u32,
+        p.windows.cells() as u32,
+        p.heads as u32,
+        (p.channels() / width) as u32,
+        u32::from(pad),
+        p.scale as f32,
+    )
+}
+
+fn runs<R: Runtime>(p: &Problem, parts: &Partials) -> RunsLaunch<R> {
+    RunsLaunch::new(
+        parts.chunks.count as u32,
+        parts.chunks.length as u32,
+        parts.row(p) as u32,
+        u32::from(parts.table),
+        u32::from(parts.pad),
+        parts.pad_offset(p) as u32,
+    )
+}
 
 /// (qkv, table[, pad_qkv]) → (y, statistics `[.., heads, 2]`: each query's largest logit and ln Σ exp(logit − largest)).
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +61,36 @@ impl Kernel for Forward {
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let [y, stats] = outputs else { return Ok(()) };
-        host::forward(&self.0, inputs[0], inputs.get(2).copied(), inputs[1], y, stats);
+        let ([qkv, table, pad @ ..], [y, stats]) = (inputs, outputs) else { return Err(wrong_count()) };
+        host::forward(&self.0, qkv, pad.first().copied(), table, y, stats);
         Ok(())
     }
 
-    fn cube<R: Runtime>(&self, _client: &ComputeClient<R>, _inputs: &[CubeArg], _outputs: &[CubeArg]) -> Result<()> {
-        Err(glue::backend_error(self.name(), "no kernel"))
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        let ([qkv, table, pad @ ..], [y, stats]) = (inputs, outputs) else { return Err(wrong_count()) };
+        check_lengths(OP, inputs)?;
+        let p = &self.0;
+        let b = Blueprint::default_for(p);
+        // SAFETY: tasks are checked against windows × heads, cells against the window, tokens against the map.
+        unsafe {
+            forward::launch_unchecked::<R>(
+                client,
+                glue::grid((p.windows.count() * p.heads).div_ceil(b.heads)),
+                CubeDim::new_1d((b.heads * b.units) as u32),
+                b.vector_width,
+                qkv.array(),
+                table.array(),
+                // Any buffer stands for an absent one, which is not read.
+                pad.first().unwrap_or(qkv).array(),
+                y.array(),
+                stats.array(),
+                map(&p.windows),
+                sizes(p, b.vector_width, !pad.is_empty()),
+                b,
+                storage_type(OP, client, y.dtype)?,
+            );
+        }
+        Ok(())
     }
 
     fn flops(&self) -> u64 {
@@ -58,14 +119,46 @@ impl Kernel for Backward {
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let [dqkv, partial] = outputs else { return Ok(()) };
-        let &[qkv, table, _, stats, dy, ..] = inputs else { return Ok(()) };
-        host::backward(&self.problem, &self.partials, qkv, inputs.get(5).copied(), table, stats, dy, dqkv, partial);
+        let ([qkv, table, _, stats, dy, pad @ ..], [dqkv, partial]) = (inputs, outputs) else {
+            return Err(wrong_count());
+        };
+        let pad = pad.first().copied();
+        host::backward(&self.problem, &self.partials, qkv, pad, table, stats, dy, dqkv, partial);
         Ok(())
     }
 
-    fn cube<R: Runtime>(&self, _client: &ComputeClient<R>, _inputs: &[CubeArg], _outputs: &[CubeArg]) -> Result<()> {
-        Err(glue::backend_error(self.name(), "no kernel"))
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        let ([qkv, table, y, stats, dy, pad @ ..], [dqkv, partial]) = (inputs, outputs) else {
+            return Err(wrong_count());
+        };
+        check_lengths(OP, inputs)?;
+        check_lengths(OP, outputs)?;
+        let p = &self.problem;
+        let b = Blueprint::default_for(p);
+        let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
+        // SAFETY: tasks are checked against runs × heads, windows against their number, cells against the window, tokens
+        // against the map, and a row of the partial sums has an entry for each pair of cells or channel of a cell.
+        unsafe {
+            backward::launch_unchecked::<R>(
+                client,
+                glue::grid((self.partials.chunks.count * p.heads).div_ceil(b.heads)),
+                CubeDim::new_1d((b.heads * b.units) as u32),
+                b.vector_width,
+                qkv.array(),
+                table.array(),
+                rows.array(),
+                dy.array(),
+                pad.first().unwrap_or(qkv).array(),
+                dqkv.array(),
+                partial.array(),
+                map(&p.windows),
+                sizes(p, b.vector_width, !pad.is_empty()),
+                runs(p, &self.partials),
+                b,
+                storage_type(OP, client, y.dtype)?,
+            );
+        }
+        Ok(())
     }
 
     fn flops(&self) -> u64 {
@@ -82,6 +175,14 @@ pub struct SumPartials {
     pub partials: Partials,
 }
 
+impl SumPartials {
+    /// Table and padding among the outputs.
+    fn wanted<'a, A>(&self, outputs: impl IntoIterator<Item = &'a mut A>) -> [Option<&'a mut A>; 2] {
+        let mut outputs = outputs.into_iter();
+        [self.partials.table, self.partials.pad].map(|wanted| if wanted { outputs.next() } else { None })
+    }
+}
+
 impl Kernel for SumPartials {
     fn name(&self) -> &'static str {
         "window_attention_sum_partials"
@@ -94,15 +195,49 @@ impl Kernel for SumPartials {
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let mut outputs = outputs.iter_mut();
-        let table = if self.partials.table { outputs.next() } else { None };
-        let pad = if self.partials.pad { outputs.next() } else { None };
+        let [table, pad] = self.wanted(outputs);
         host::sum_partials(&self.problem, &self.partials, inputs[0], table.map(|t| &mut **t), pad.map(|t| &mut **t));
         Ok(())
     }
 
-    fn cube<R: Runtime>(&self, _client: &ComputeClient<R>, _inputs: &[CubeArg], _outputs: &[CubeArg]) -> Result<()> {
-        Err(glue::backend_error(self.name(), "no kernel"))
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        const UNITS: u32 = 64;
+        let [partial] = inputs else { return Err(wrong_count()) };
+        let (p, units) = (&self.problem, CubeDim::new_1d(UNITS));
+        let grid = |entries: usize| glue::grid(entries.div_ceil(UNITS as usize));
+        let mut outputs = outputs.to_vec();
+        let [table, pad] = self.wanted(&mut outputs);
+        // SAFETY: units beyond the entries return; runs, heads and cells stay in the partial sums' shape.
+        unsafe {
+            if let Some(table) = table {
+                sum_table::launch_unchecked::<R>(
+                    client,
+                    grid(table.len),
+                    units,
+                    partial.array(),
+                    table.array(),
+                    map(&p.windows),
+                    sizes(p, 1, false),
+                    runs(p, &self.partials),
+                    table.len as u32,
+                    storage_type(OP, client, table.dtype)?,
+                );
+            }
+            if let Some(pad) = pad {
+                sum_padding::launch_unchecked::<R>(
+                    client,
+                    grid(pad.len),
+                    units,
+                    partial.array(),
+                    pad.array(),
+                    sizes(p, 1, false),
+                    runs(p, &self.partials),
+                    p.head_dim as u32,
+                    storage_type(OP, client, pad.dtype)?,
+                );
+            }
+        }
+        Ok(())
     }
 
     fn flops(&self) -> u64 {

@@ -1,12 +1,15 @@
 //! Shifted-window attention with relative-position bias, from qkv to output in one kernel (Swin, arXiv 2103.14030 §3.2).
 
+mod cube;
 mod host;
 mod launch;
 mod problem;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 pub use problem::{Problem, WindowAttention};
+pub use tune::Blueprint;
 
 use launch::{Backward, Forward, SumPartials};
 use problem::Partials;

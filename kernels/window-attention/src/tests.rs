@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use swinstyle_kit::{
     golden::Fixture,
-    testing::{assert_close, first_order_error, uniform},
+    testing::{assert_close, first_order_error, uniform, wgpu},
 };
 use swinstyle_tensor::{DType, Device, Result, Tensor, TensorError, grad};
 
@@ -224,4 +224,32 @@ fn an_empty_batch_gives_an_empty_result() {
     assert_eq!(y.shape(), [0, 8, 8, 8]);
     let g = grad(&[(&y, None)], &[&table], false).unwrap().remove(0).unwrap();
     assert!(g.to_vec().unwrap().iter().all(|&v| v == 0.0));
+}
+
+/// Values and gradients on wgpu against the twin.
+#[test]
+fn cube_kernels_match_the_twin_on_wgpu() {
+    // Vectors of 4, 2 and 1; small windows that share a cube; a run of several windows; keys in more than one tile.
+    let several: Case = ([2, 10, 36], 1, 4, [2, 2], [1, 1]);
+    for case in [CASES[0], CASES[1], ([1, 8, 9], 1, 34, [8, 8], [4, 4]), several] {
+        let [on_cpu, on_wgpu] = [Device::Cpu, wgpu()].map(|device| {
+            let xs = inputs(case, DType::F32, Device::Cpu).map(|x| x.to_device(device).unwrap().as_leaf());
+            let y = window_attention(&xs[0], Some(&xs[2]), &xs[1], &parameters(case)).unwrap();
+            let cot = uniform("cotangent", y.shape(), DType::F32, device).unwrap();
+            let mut out = grad(&[(&y, Some(&cot))], &[&xs[0], &xs[1], &xs[2]], false).unwrap();
+            out.push(Some(y));
+            out
+        });
+        for (name, (a, b)) in ["qkv", "table", "pad", "y"].into_iter().zip(on_wgpu.into_iter().zip(on_cpu)) {
+            match (a, b) {
+                (Some(a), Some(b)) => assert_close(&format!("{case:?} {name}"), &a, &b, 3e-6),
+                (a, b) => assert!(a.is_none() && b.is_none()),
+            }
+        }
+    }
+}
+
+#[test]
+fn fixtures_pass_on_wgpu() {
+    check_fixtures(&["w4_s2_h1_pad10x7", "w4_s2_h2_nobias", "w4x8_s2x4_h2_rect"], wgpu());
 }

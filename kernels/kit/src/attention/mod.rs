@@ -1,6 +1,7 @@
 //! What the two attention rooms share: the geometry of windows and the small products of the host twins.
 
 mod chunks;
+pub mod cube;
 pub mod tiles;
 mod windows;
 

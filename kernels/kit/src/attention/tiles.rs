@@ -1,16 +1,17 @@
 //! The small dense products and column-wise softmax that one head of one window needs, as vectorised loops.
 //!
 //! A window's products are a few thousand multiply-adds: a call of a general GEMM would spend longer packing than computing.
-//! Everything here is meant to be called inside [`swinstyle_tensor::simd::dispatch`], into which it is inlined.
+//! Everything here is meant to be called from an operation that [`pulp::Arch::dispatch`] runs, into which it is inlined.
 
 use std::ops::Range;
 
-use swinstyle_tensor::Scalar;
+use pulp::Simd;
+use swinstyle_tensor::{DType, Scalar};
 
-/// Elements that are computed together: one AVX-512 register of f32, two of AVX2, four of NEON.
+/// Elements to which rows of tiles are padded: a whole number of registers of every instruction set.
 pub const LANES: usize = 16;
 
-/// Rows of a register block: with one vector of accumulators each they cover the latency of a fused multiply-add.
+/// Most rows of a register block: with one register of sums each they cover the latency of two fused multiply-adds a cycle.
 const ROWS: usize = 8;
 
 /// `n` rounded up to whole lanes: the row length of a tile.
@@ -75,77 +76,126 @@ pub enum Start<'a, T> {
 ///
 /// `b`, `start` and `out` are rows of `n`, a multiple of [`LANES`].
 #[inline(always)]
-pub fn product<T: Scalar>(m: usize, n: usize, k: usize, a: Left<T>, b: &[T], start: Start<T>, out: &mut [T]) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(n % LANES == 0 && out.len() >= m * n && b.len() >= k * n);
-    assert!(if let Start::Tile(s) = start { s.len() >= m * n } else { true });
-    assert!(k == 0 || a.data.len() > (m - 1) * a.row + (k - 1) * a.column);
-    for l in (0..n).step_by(LANES) {
-        let mut r = 0;
-        while r < m {
-            // SAFETY: rows r..r+R are below m and lanes l..l+LANES below n; the asserts above bound every access by that.
-            unsafe {
-                r += match m - r {
-                    ROWS.. => block::<T, ROWS>(r, l, n, k, a, b, start, out),
-                    4.. => block::<T, 4>(r, l, n, k, a, b, start, out),
-                    2.. => block::<T, 2>(r, l, n, k, a, b, start, out),
-                    _ => block::<T, 1>(r, l, n, k, a, b, start, out),
-                };
-            }
-        }
-    }
-}
-
-/// R rows by LANES columns of a [`product`]; returns R.
-///
-/// # Safety
-/// `r + R ≤ m`, `l + LANES ≤ n`, and the slices hold what [`product`] asserts.
-#[inline(always)]
-unsafe fn block<T: Scalar, const R: usize>(
-    r: usize,
-    l: usize,
+pub fn product<S: Simd, T: Scalar>(
+    simd: S,
+    m: usize,
     n: usize,
     k: usize,
     a: Left<T>,
     b: &[T],
     start: Start<T>,
     out: &mut [T],
-) -> usize {
-    let mut sums = [[T::ZERO; LANES]; R];
-    // SAFETY: the caller's contract.
-    unsafe {
-        let start = match start {
-            Start::Zero => None,
-            Start::Tile(s) => Some(s.as_ptr()),
-            Start::Output => Some(out.as_ptr()),
-        };
-        if let Some(start) = start {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = start.add((r + i) * n + l).cast::<[T; LANES]>().read_unaligned();
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n % LANES == 0 && out.len() >= m * n && b.len() >= k * n);
+    assert!(if let Start::Tile(s) = start { s.len() >= m * n } else { true });
+    assert!(k == 0 || a.data.len() > (m - 1) * a.row + (k - 1) * a.column);
+    let start = match start {
+        Start::Zero => std::ptr::null(),
+        Start::Tile(s) => s.as_ptr(),
+        Start::Output => out.as_ptr(),
+    };
+    let tile =
+        Tiled { n, k, a: a.data.as_ptr(), row: a.row, column: a.column, b: b.as_ptr(), start, out: out.as_mut_ptr() };
+    // Blocks of nearly equal height: a last one of a row or two could not hide the latency of its sums.
+    let blocks = m.div_ceil(ROWS);
+    for i in 0..blocks {
+        let rows = i * m / blocks..(i + 1) * m / blocks;
+        // SAFETY: rows are below m, and the asserts above bound every access by m, n and k.
+        unsafe {
+            match rows.len() {
+                1 => tile.rows::<S, 1>(simd, rows.start),
+                2 => tile.rows::<S, 2>(simd, rows.start),
+                3 => tile.rows::<S, 3>(simd, rows.start),
+                4 => tile.rows::<S, 4>(simd, rows.start),
+                5 => tile.rows::<S, 5>(simd, rows.start),
+                6 => tile.rows::<S, 6>(simd, rows.start),
+                7 => tile.rows::<S, 7>(simd, rows.start),
+                _ => tile.rows::<S, 8>(simd, rows.start),
             }
-        }
-        let mut left = a.data.as_ptr().add(r * a.row);
-        let mut right = b.as_ptr().add(l);
-        for _ in 0..k {
-            let v = right.cast::<[T; LANES]>().read_unaligned();
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let x = *left.add(i * a.row);
-                for (s, v) in sum.iter_mut().zip(v) {
-                    *s = x.mul_add(v, *s);
-                }
-            }
-            // Pointers may step past the end after the last column: wrapping arithmetic never reads there.
-            left = left.wrapping_add(a.column);
-            right = right.wrapping_add(n);
-        }
-        for (i, sum) in sums.into_iter().enumerate() {
-            out.as_mut_ptr().add((r + i) * n + l).cast::<[T; LANES]>().write_unaligned(sum);
         }
     }
-    R
 }
+
+/// A [`product`] as pointers; `start` is null for zero.
+#[derive(Clone, Copy)]
+struct Tiled<T> {
+    n: usize,
+    k: usize,
+    a: *const T,
+    row: usize,
+    column: usize,
+    b: *const T,
+    start: *const T,
+    out: *mut T,
+}
+
+impl<T: Scalar> Tiled<T> {
+    /// R rows of the result.
+    ///
+    /// # Safety
+    /// `first + R ≤ m`, and the memory is what [`product`] asserts.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const R: usize>(self, simd: S, first: usize) {
+        let Self { n, k, a, row, column, b, start, out } = self;
+        // SAFETY: the caller's contract; the casts are identities.
+        unsafe {
+            match T::DTYPE {
+                DType::F32 => {
+                    Tiled { n, k, a: a.cast(), row, column, b: b.cast(), start: start.cast(), out: out.cast() }
+                        .rows_f32::<S, R>(simd, first)
+                }
+                _ => Tiled { n, k, a: a.cast(), row, column, b: b.cast(), start: start.cast(), out: out.cast() }
+                    .rows_f64::<S, R>(simd, first),
+            }
+        }
+    }
+}
+
+macro_rules! rows {
+    ($t:ty, $name:ident, $vector:ident, $lanes:ident, $splat:ident, $fused:ident) => {
+        impl Tiled<$t> {
+            /// [`Tiled::rows`], one register of columns at a time.
+            ///
+            /// Vectors are explicit here: left to itself the compiler gathers the left factor's column instead of broadcasting it.
+            #[inline(always)]
+            unsafe fn $name<S: Simd, const R: usize>(self, simd: S, first: usize) {
+                let mut l = 0;
+                while l < self.n {
+                    let mut sums = [simd.$splat(0.0); R];
+                    // SAFETY: the caller's contract; `n` is a whole number of registers.
+                    unsafe {
+                        if !self.start.is_null() {
+                            for (i, sum) in sums.iter_mut().enumerate() {
+                                *sum = self.start.add((first + i) * self.n + l).cast::<S::$vector>().read_unaligned();
+                            }
+                        }
+                        let mut left = self.a.add(first * self.row);
+                        let mut right = self.b.add(l);
+                        for _ in 0..self.k {
+                            let v = right.cast::<S::$vector>().read_unaligned();
+                            for (i, sum) in sums.iter_mut().enumerate() {
+                                *sum = simd.$fused(simd.$splat(*left.add(i * self.row)), v, *sum);
+                            }
+                            // After the last column the pointers may pass the end, where nothing is read.
+                            left = left.wrapping_add(self.column);
+                            right = right.wrapping_add(self.n);
+                        }
+                        for (i, sum) in sums.into_iter().enumerate() {
+                            self.out.add((first + i) * self.n + l).cast::<S::$vector>().write_unaligned(sum);
+                        }
+                    }
+                    l += S::$lanes;
+                }
+            }
+        }
+    };
+}
+
+rows!(f32, rows_f32, f32s, F32_LANES, splat_f32s, mul_add_e_f32s);
+rows!(f64, rows_f64, f64s, F64_LANES, splat_f64s, mul_add_e_f64s);
 
 /// Writes `values · scale` as column `column` of a tile with rows of `n`.
 #[inline(always)]
@@ -153,6 +203,17 @@ pub fn write_column<T: Scalar>(tile: &mut [T], n: usize, column: usize, values: 
     for (row, &v) in tile.chunks_exact_mut(n).zip(values) {
         row[column] = v * scale;
     }
+}
+
+/// Probabilities below this count as 0. Beside a sum of at least 1 they vanish anyway, but masked ones (e⁻¹⁰⁰) would be denormal
+/// numbers, on which a processor's multiply-adds take a hundred times as long.
+const VANISHING: f64 = 1e-30;
+
+/// eˣ, 0 where it is vanishing.
+#[inline(always)]
+fn exp<T: Scalar>(x: T) -> T {
+    let e = x.exp();
+    if e < T::from_f64(VANISHING) { T::ZERO } else { e }
 }
 
 /// Replaces logits by `exp(logit − max)` down each of the `n` columns and writes the columns' maxima and sums.
@@ -170,7 +231,7 @@ pub fn softmax_columns<T: Scalar>(tile: &mut [T], n: usize, max: &mut [T], sum: 
         for row in tile.chunks_exact_mut(n) {
             let row = &mut row[l..l + LANES];
             for i in 0..LANES {
-                let e = (row[i] - m[i]).exp();
+                let e = exp(row[i] - m[i]);
                 row[i] = e;
                 z[i] += e;
             }
@@ -192,7 +253,7 @@ pub fn softmax_gradient<T: Scalar>(logits: &mut [T], dp: &mut [T], n: usize, max
         for (s, g) in logits.chunks_exact_mut(n).zip(dp.chunks_exact(n)) {
             let (s, g) = (&mut s[l..l + LANES], &g[l..l + LANES]);
             for i in 0..LANES {
-                s[i] = (s[i] - max[i] - ln_sum[i]).exp();
+                s[i] = exp(s[i] - max[i] - ln_sum[i]);
                 delta[i] = s[i].mul_add(g[i], delta[i]);
             }
         }
@@ -239,6 +300,23 @@ mod tests {
     use super::*;
     use crate::testing::hash_uniform;
 
+    /// One product of each start, as an operation that pulp compiles for the processor.
+    struct Products<'a>(usize, usize, usize, Left<'a, f32>, &'a [f32], &'a [f32]);
+
+    impl pulp::WithSimd for Products<'_> {
+        type Output = [Vec<f32>; 3];
+
+        fn with_simd<S: Simd>(self, simd: S) -> [Vec<f32>; 3] {
+            let Self(m, n, k, a, b, start) = self;
+            let starts = [Start::Zero, Start::Tile(start), Start::Output];
+            starts.map(|s| {
+                let mut out = vec![1.0; m * n];
+                product(simd, m, n, k, a, b, s, &mut out);
+                out
+            })
+        }
+    }
+
     #[test]
     fn products_match_plain_sums_for_every_row_count() {
         for m in 1..=19 {
@@ -247,18 +325,14 @@ mod tests {
             for transposed in [false, true] {
                 let left =
                     Left { data: &a, row: if transposed { 1 } else { k }, column: if transposed { m } else { 1 } };
-                let mut out = vec![0.0_f32; m * n];
-                product(m, n, k, left, &b, Start::Tile(&start), &mut out);
+                let [zero, tile, output] = pulp::Arch::new().dispatch(Products(m, n, k, left, &b, &start));
                 for (r, l) in (0..m).flat_map(|r| (0..n).map(move |l| (r, l))) {
                     let sum: f32 = (0..k).map(|c| a[r * left.row + c * left.column] * b[c * n + l]).sum();
-                    assert!((out[r * n + l] - sum - start[r * n + l]).abs() < 1e-5, "m {m} ({r}, {l})");
+                    let at = r * n + l;
+                    for (got, start) in [(zero[at], 0.0), (tile[at], start[at]), (output[at], 1.0)] {
+                        assert!((got - sum - start).abs() < 1e-5, "m {m} ({r}, {l})");
+                    }
                 }
-                let before = out.clone();
-                product(m, n, k, left, &b, Start::Output, &mut out);
-                let mut alone = vec![0.0_f32; m * n];
-                product(m, n, k, left, &b, Start::Zero, &mut alone);
-                let sums = before.iter().zip(&alone).map(|(a, b)| a + b);
-                assert!(out.iter().zip(sums).all(|(o, s)| (o - s).abs() < 1e-5));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The backward pass of the twin: probabilities again from the saved maxima and sums, then three products a head and set.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use swinstyle_kit::attention::tiles::{Left, Scattered, Start, Tile, product, softmax_gradient, write_column};
 use swinstyle_tensor::{Scalar, simd};
@@ -70,14 +71,19 @@ pub fn backward<T: Scalar>(
     let inputs = Inputs::new(p, q, kv, bias, pad);
     let (cotangent, dkv) = (Cotangent { q, stats, dy }, Scattered::new(dkv));
     let (sets, heads, row) = (p.sets(), p.heads, parts.row(p));
+    let arch = Arch::new();
     let run = |s: &mut Scratch<T>, task: usize, partial: &mut [T]| {
         let (owner, chunk, head) = (task / heads / parts.chunks.count, task / heads % parts.chunks.count, task % heads);
         partial.fill(T::ZERO);
         s.dq.fill(T::ZERO);
-        simd::dispatch(|| load_queries(&inputs, &cotangent, s, owner, head));
+        simd::dispatch(
+            #[inline(always)]
+            || load_queries(&inputs, &cotangent, s, owner, head),
+        );
         for set in parts.chunks.range(chunk) {
             let (group, set) = if p.own_queries { (owner / sets, owner % sets) } else { (owner, set) };
-            simd::dispatch(|| one_head(&inputs, &cotangent, parts, s, [owner, group, set, head], &dkv, partial));
+            let place = [owner, group, set, head];
+            arch.dispatch(Head { inputs: &inputs, cotangent: &cotangent, parts, s, place, dkv: &dkv, partial });
         }
         if parts.q {
             let rows = partial.chunks_exact_mut(p.head_dim).zip(s.dq.chunks_exact(inputs.wide));
@@ -96,7 +102,6 @@ pub fn backward<T: Scalar>(
 }
 
 /// Scaled queries of one head in rows.
-#[inline(always)]
 fn load_queries<T: Scalar>(
     inputs: &Inputs<T>,
     cotangent: &Cotangent<T>,
@@ -119,69 +124,86 @@ fn down<T>(data: &[T], row: usize) -> Left<'_, T> {
 }
 
 /// One head of one set; adds to `s.dq`.
-#[inline(always)]
-fn one_head<T: Scalar>(
-    inputs: &Inputs<T>,
-    cotangent: &Cotangent<T>,
-    parts: &Partials,
-    s: &mut Scratch<T>,
-    [owner, group, set, head]: [usize; 4],
-    dkv: &Scattered<T>,
-    partial: &mut [T],
-) {
-    let p = inputs.problem;
-    let (c, d, m) = (p.channels(), p.head_dim, p.queries());
-    let (wide, across) = (inputs.wide, inputs.across);
-    s.rows.find(p, set);
-    for (query, &row) in s.rows.results.iter().enumerate() {
-        let dy = &mut s.dy[query * wide..][..d];
-        if row == usize::MAX {
-            // This result was dropped: a maximum beyond every logit makes its probabilities 0.
-            dy.fill(T::ZERO);
-            s.max[query] = T::from_f64(1e30);
-        } else {
-            let at = (group * p.rows() + row) * p.heads + head;
-            dy.copy_from_slice(&cotangent.dy[at * d..][..d]);
-            (s.max[query], s.ln_sum[query]) = (cotangent.stats[2 * at], cotangent.stats[2 * at + 1]);
-        }
-        write_column(&mut s.dy_across, across, query, dy, T::ONE);
-    }
-    for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
-        let (first, count) = (i * BLOCK, tokens.len());
-        inputs.gather(group, tokens, 0, head, &mut s.k);
-        inputs.logits(owner, group, head, first, count, &s.k, &mut s.logits[first * across..]);
-        inputs.gather(group, tokens, 1, head, &mut s.v);
-        let dlogits = &mut s.dlogits[first * across..];
-        product(count, across, d, down(&s.v, wide), &s.dy_across, Start::Zero, dlogits);
-    }
-    softmax_gradient(&mut s.logits, &mut s.dlogits, across, &s.max, &s.ln_sum);
-    for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
-        let (first, count) = (i * BLOCK, tokens.len());
-        let (probabilities, dlogits) = (&s.logits[first * across..], &s.dlogits[first * across..]);
-        if first > 0 || count < s.rows.tokens.len() {
-            inputs.gather(group, tokens, 0, head, &mut s.k);
-        }
-        product(count, wide, m, down(probabilities, across), &s.dy, Start::Zero, &mut s.dv);
-        product(count, wide, m, down(dlogits, across), &s.q, Start::Zero, &mut s.dk);
-        product(m, wide, count, Left { data: dlogits, row: 1, column: across }, &s.k, Start::Output, &mut s.dq);
-        if parts.bias {
-            let sums = &mut partial[parts.bias_offset(p) + first * m..][..count * m];
-            for (sum, row) in sums.chunks_exact_mut(m).zip(dlogits.chunks_exact(across)) {
-                sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+struct Head<'a, T: Scalar> {
+    inputs: &'a Inputs<'a, T>,
+    cotangent: &'a Cotangent<'a, T>,
+    parts: &'a Partials,
+    s: &'a mut Scratch<T>,
+    /// Owner, group, set, head.
+    place: [usize; 4],
+    dkv: &'a Scattered<'a, T>,
+    partial: &'a mut [T],
+}
+
+impl<T: Scalar> WithSimd for Head<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { inputs, cotangent, parts, s, place: [owner, group, set, head], dkv, partial } = self;
+        let p = inputs.problem;
+        let (c, d, m) = (p.channels(), p.head_dim, p.queries());
+        let (wide, across) = (inputs.wide, inputs.across);
+        s.rows.find(p, set);
+        for (query, &row) in s.rows.results.iter().enumerate() {
+            let dy = &mut s.dy[query * wide..][..d];
+            if row == usize::MAX {
+                // This result was dropped: a maximum beyond every logit makes its probabilities 0.
+                dy.fill(T::ZERO);
+                s.max[query] = T::from_f64(1e30);
+            } else {
+                let at = (group * p.rows() + row) * p.heads + head;
+                dy.copy_from_slice(&cotangent.dy[at * d..][..d]);
+                (s.max[query], s.ln_sum[query]) = (cotangent.stats[2 * at], cotangent.stats[2 * at + 1]);
             }
+            write_column(&mut s.dy_across, across, query, dy, T::ONE);
         }
-        for (j, &token) in tokens.iter().enumerate() {
-            let (dk, dv) = (&s.dk[j * wide..][..d], &s.dv[j * wide..][..d]);
-            if token != usize::MAX {
-                let at = (group * p.token_rows() + token) * 2 * c + head * d;
-                // SAFETY: a token belongs to one set, and each head writes its own ranges.
-                unsafe {
-                    dkv.range(at..at + d).copy_from_slice(dk);
-                    dkv.range(at + c..at + c + d).copy_from_slice(dv);
+        for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
+            let (first, count) = (i * BLOCK, tokens.len());
+            inputs.gather(group, tokens, 0, head, &mut s.k);
+            inputs.logits(simd, owner, group, head, first, count, &s.k, &mut s.logits[first * across..]);
+            inputs.gather(group, tokens, 1, head, &mut s.v);
+            let dlogits = &mut s.dlogits[first * across..];
+            product(simd, count, across, d, down(&s.v, wide), &s.dy_across, Start::Zero, dlogits);
+        }
+        softmax_gradient(&mut s.logits, &mut s.dlogits, across, &s.max, &s.ln_sum);
+        for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
+            let (first, count) = (i * BLOCK, tokens.len());
+            let (probabilities, dlogits) = (&s.logits[first * across..], &s.dlogits[first * across..]);
+            if first > 0 || count < s.rows.tokens.len() {
+                inputs.gather(group, tokens, 0, head, &mut s.k);
+            }
+            product(simd, count, wide, m, down(probabilities, across), &s.dy, Start::Zero, &mut s.dv);
+            product(simd, count, wide, m, down(dlogits, across), &s.q, Start::Zero, &mut s.dk);
+            product(
+                simd,
+                m,
+                wide,
+                count,
+                Left { data: dlogits, row: 1, column: across },
+                &s.k,
+                Start::Output,
+                &mut s.dq,
+            );
+            if parts.bias {
+                let sums = &mut partial[parts.bias_offset(p) + first * m..][..count * m];
+                for (sum, row) in sums.chunks_exact_mut(m).zip(dlogits.chunks_exact(across)) {
+                    sum.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
                 }
-            } else if parts.pad {
-                let sums = &mut partial[parts.pad_offset(p) + (first + j) * 2 * d..][..2 * d];
-                sums.iter_mut().zip(dk.iter().chain(dv)).for_each(|(to, &g)| *to += g);
+            }
+            for (j, &token) in tokens.iter().enumerate() {
+                let (dk, dv) = (&s.dk[j * wide..][..d], &s.dv[j * wide..][..d]);
+                if token != usize::MAX {
+                    let at = (group * p.token_rows() + token) * 2 * c + head * d;
+                    // SAFETY: a token belongs to one set, and each head writes its own ranges.
+                    unsafe {
+                        dkv.range(at..at + d).copy_from_slice(dk);
+                        dkv.range(at + c..at + c + d).copy_from_slice(dv);
+                    }
+                } else if parts.pad {
+                    let sums = &mut partial[parts.pad_offset(p) + (first + j) * 2 * d..][..2 * d];
+                    sums.iter_mut().zip(dk.iter().chain(dv)).for_each(|(to, &g)| *to += g);
+                }
             }
         }
     }
@@ -205,7 +227,10 @@ pub fn sum_partials<T: Scalar>(
         let (owner, head) = (at / heads, at % heads);
         for chunk in 0..chunks {
             let row = &partial[((owner * chunks + chunk) * heads + head) * row..][..row];
-            simd::dispatch(|| total.iter_mut().zip(row).for_each(|(t, &v)| *t += v));
+            simd::dispatch(
+                #[inline(always)]
+                || total.iter_mut().zip(row).for_each(|(t, &v)| *t += v),
+            );
         }
     });
     let rows = || total.chunks_exact(row_or_one).enumerate().map(|(at, row)| (at / heads, at % heads, row));

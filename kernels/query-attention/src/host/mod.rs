@@ -9,6 +9,7 @@ mod forward;
 pub use backward::{backward, sum_partials};
 pub use forward::forward;
 
+use pulp::Simd;
 use rayon::prelude::*;
 use swinstyle_kit::attention::tiles::{Left, Start, Tile, padded, product};
 use swinstyle_tensor::Scalar;
@@ -85,14 +86,24 @@ impl<'a, T: Scalar> Inputs<'a, T> {
 
     /// Logits of a block of a set's tokens, the first of which is `first`: bias + K·(scale·q)ᵀ.
     #[inline(always)]
-    fn logits(&self, owner: usize, group: usize, head: usize, first: usize, count: usize, k: &[T], logits: &mut [T]) {
+    fn logits<S: Simd>(
+        &self,
+        simd: S,
+        owner: usize,
+        group: usize,
+        head: usize,
+        first: usize,
+        count: usize,
+        k: &[T],
+        logits: &mut [T],
+    ) {
         let Problem { heads, head_dim: d, bias, .. } = *self.problem;
         let start = match bias {
             BiasKind::None => Start::Zero,
             _ => Start::Tile(&self.bias[((group * heads + head) * self.problem.tokens() + first) * self.across..]),
         };
         let q = &self.q_across[(owner * heads + head) * d * self.across..];
-        product(count, self.across, d, Left { data: k, row: self.wide, column: 1 }, q, start, logits);
+        product(simd, count, self.across, d, Left { data: k, row: self.wide, column: 1 }, q, start, logits);
     }
 }
 

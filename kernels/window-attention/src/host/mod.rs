@@ -9,9 +9,10 @@ mod forward;
 pub use backward::{backward, sum_partials};
 pub use forward::forward;
 
+use pulp::Simd;
 use rayon::prelude::*;
 use swinstyle_kit::attention::{
-    MASK,
+    MASK, Windows,
     tiles::{Left, Start, Tile, padded, product},
 };
 use swinstyle_tensor::Scalar;
@@ -61,39 +62,45 @@ impl<'a, T: Scalar> Inputs<'a, T> {
 
     /// Logits of one head of a window: bias + K·(scale·q)ᵀ, masked.
     #[inline(always)]
-    fn logits(&self, set: usize, head: usize, k: &[T], q_across: &[T], logits: &mut [T]) {
+    fn logits<S: Simd>(&self, simd: S, cells: &Cells, head: usize, k: &[T], q_across: &[T], logits: &mut [T]) {
         let bias = &self.bias[head * self.n * self.across..];
         let left = Left { data: k, row: self.wide, column: 1 };
-        product(self.n, self.across, self.problem.head_dim, left, q_across, Start::Tile(bias), logits);
-        let windows = &self.problem.windows;
-        if windows.is_masked(set) {
+        product(simd, self.n, self.across, self.problem.head_dim, left, q_across, Start::Tile(bias), logits);
+        if cells.masked {
             let mask = T::from_f64(MASK);
-            for (key, row) in logits.chunks_exact_mut(self.across).enumerate() {
-                let region = windows.region(set, key);
-                for (query, s) in row[..self.n].iter_mut().enumerate() {
-                    *s += if windows.region(set, query) == region { T::ZERO } else { mask };
+            for (row, &key) in logits.chunks_exact_mut(self.across).zip(&cells.regions) {
+                for (s, &query) in row.iter_mut().zip(&cells.regions) {
+                    *s += if query == key { T::ZERO } else { mask };
                 }
             }
         }
     }
 }
 
-/// The tokens of the window that a thread works on, found once for all heads.
-struct Tokens {
+/// The cells of the window that a thread works on, found once for all heads.
+struct Cells {
     set: usize,
+    /// `usize::MAX` for padding.
     tokens: Vec<usize>,
+    regions: Vec<u32>,
+    /// There is more than one region.
+    masked: bool,
 }
 
-impl Tokens {
+impl Cells {
     fn new(cells: usize) -> Self {
-        Self { set: usize::MAX, tokens: vec![0; cells] }
+        Self { set: usize::MAX, tokens: vec![0; cells], regions: vec![0; cells], masked: false }
     }
 
-    fn of(&mut self, problem: &Problem, set: usize) -> &[usize] {
-        if self.set != set {
-            self.set = set;
-            problem.windows.write_tokens(set, &mut self.tokens);
+    fn find(&mut self, windows: &Windows, set: usize) {
+        if self.set == set {
+            return;
         }
-        &self.tokens
+        self.set = set;
+        windows.write_tokens(set, &mut self.tokens);
+        self.masked = windows.is_masked(set);
+        if self.masked {
+            self.regions.iter_mut().enumerate().for_each(|(cell, r)| *r = windows.region(set, cell));
+        }
     }
 }

@@ -1,0 +1,223 @@
+//! The backward kernel: a unit gathers the gradient of its query over the keys, then the gradients of its key and value over
+//! the queries. Probabilities are computed again from the forward's statistics, in both sweeps.
+
+use cubecl::prelude::*;
+use swinstyle_kit::attention::cube::{Map, PADDING, token};
+
+use super::{Sizes, accumulate, bias, dot, load, token_or_none};
+use crate::tune::Blueprint;
+
+/// Where the partial sums lie: a row a run of windows and head, `[n, n]` (keys down) of logit gradients if `table`, then
+/// `[n, 2, head_dim]` of k and v gradients at padded cells if `padding`.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Runs {
+    /// Number of runs.
+    pub(crate) count: u32,
+    /// Windows of a run.
+    pub(crate) length: u32,
+    /// Elements of a row.
+    pub(crate) row: u32,
+    pub(crate) table: u32,
+    pub(crate) padding: u32,
+    /// Where the padding's part of a row begins.
+    pub(crate) padding_offset: u32,
+}
+
+/// The gradients of qkv and the partial sums of the others. A head of a cube walks through one run of windows.
+#[cube(launch_unchecked)]
+pub(crate) fn backward<F: Float, N: Size>(
+    qkv: &Array<Vector<F, N>>,      // [B, H, W, 3C]
+    table: &Array<F>,               // [(2wh − 1)(2ww − 1), heads]
+    rows: &Array<f32>,              // [B, H, W, heads, 3]: maximum, ln Σ exp, Σ dy·y
+    dy: &Array<Vector<F, N>>,       // [B, H, W, C]
+    pad: &Array<Vector<F, N>>,      // [3C], if s.pad
+    dqkv: &mut Array<Vector<F, N>>, // [B, H, W, 3C]
+    partial: &mut Array<F>,         // [runs, heads, row]
+    m: &Map,
+    s: &Sizes,
+    r: &Runs,
+    #[comptime] b: Blueprint,
+    #[define(F)] _dtype: StorageType,
+) {
+    let vectors = comptime![b.head_vectors];
+    let tile = comptime![b.tile];
+    // First keys and values, then queries and output gradients.
+    let mut left = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
+    let mut right = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
+    let mut facts = SharedMemory::<f32>::new(comptime![b.heads * b.tile * 3]);
+
+    let local = UNIT_POS as usize / comptime![b.units];
+    let unit = UNIT_POS as usize % comptime![b.units];
+    let task = (CUBE_POS * comptime![b.heads] + local) as u32;
+    let has_task = task < r.count * s.heads;
+    let task = select(has_task, task, 0);
+    let run = task / s.heads;
+    let head = task % s.heads;
+    let first_channel = head * vectors as u32;
+    let row = task * r.row;
+    let base = local * comptime![b.tile * b.head_vectors];
+    let facts_base = local * comptime![b.tile * 3];
+    let turns = s.cells.div_ceil(comptime![b.units as u32]);
+    let tiles = s.cells.div_ceil(comptime![b.tile as u32]);
+
+    for i in 0..r.length {
+        let set = run * r.length + i;
+        // Every unit must reach the barriers: those without a window follow along on the first one and write nothing.
+        let active = has_task && set < s.sets;
+        let set = select(active, set, 0);
+
+        for turn in 0..turns {
+            let query = turn * comptime![b.units as u32] + unit as u32;
+            let own = token_or_none(set, query, m, s);
+            let mut q = Array::<Vector<f32, N>>::new(vectors);
+            let mut g = Array::<Vector<f32, N>>::new(vectors);
+            let mut dq = Array::<Vector<f32, N>>::new(vectors);
+            #[unroll]
+            for c in 0..vectors {
+                let channel = first_channel + c as u32;
+                q[c] = load::<F, N>(qkv, pad, own, 0u32, channel, s) * Vector::new(s.scale);
+                g[c] = Vector::new(0.0);
+                dq[c] = Vector::new(0.0);
+                if own != PADDING {
+                    g[c] = Vector::cast_from(dy[(own * s.channels + channel) as usize]);
+                }
+            }
+            let mut max = f32::new(0.0);
+            let mut ln_sum = f32::new(0.0);
+            let mut delta = f32::new(0.0);
+            if own != PADDING {
+                let at = ((own * s.heads + head) * 3) as usize;
+                max = rows[at];
+                ln_sum = rows[at + 1];
+                delta = rows[at + 2];
+            }
+            for t in 0..tiles {
+                let first = t * tile as u32;
+                let count = u32::min(tile as u32, s.cells - first);
+                sync_cube();
+                let mut at = unit;
+                while at < count as usize * vectors {
+                    let other = token(set, first + (at / vectors) as u32, m);
+                    let channel = first_channel + (at % vectors) as u32;
+                    left[base + at] = load::<F, N>(qkv, pad, other, 1u32, channel, s);
+                    right[base + at] = load::<F, N>(qkv, pad, other, 2u32, channel, s);
+                    at += comptime![b.units];
+                }
+                sync_cube();
+                for j in 0..count {
+                    let at = base + j as usize * vectors;
+                    let mut ds = f32::new(0.0);
+                    if own != PADDING {
+                        let logit =
+                            dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
+                        let p = (logit - max - ln_sum).exp();
+                        ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        accumulate::<N>(&mut dq, ds, &left, at, vectors);
+                    }
+                    if r.table > 0 && active && query < s.cells {
+                        let to = (row + (first + j) * s.cells + query) as usize;
+                        let mut sum = ds;
+                        if i > 0 {
+                            sum += f32::cast_from(partial[to]);
+                        }
+                        partial[to] = F::cast_from(sum);
+                    }
+                }
+            }
+            if active && own != PADDING {
+                #[unroll]
+                for c in 0..vectors {
+                    let to = own * 3 * s.channels + first_channel + c as u32;
+                    dqkv[to as usize] = Vector::cast_from(dq[c] * Vector::new(s.scale));
+                }
+            }
+        }
+
+        for turn in 0..turns {
+            let key = turn * comptime![b.units as u32] + unit as u32;
+            let own = token_or_none(set, key, m, s);
+            let mut k = Array::<Vector<f32, N>>::new(vectors);
+            let mut v = Array::<Vector<f32, N>>::new(vectors);
+            let mut dk = Array::<Vector<f32, N>>::new(vectors);
+            let mut dv = Array::<Vector<f32, N>>::new(vectors);
+            #[unroll]
+            for c in 0..vectors {
+                let channel = first_channel + c as u32;
+                k[c] = load::<F, N>(qkv, pad, own, 1u32, channel, s);
+                v[c] = load::<F, N>(qkv, pad, own, 2u32, channel, s);
+                dk[c] = Vector::new(0.0);
+                dv[c] = Vector::new(0.0);
+            }
+            for t in 0..tiles {
+                let first = t * tile as u32;
+                let count = u32::min(tile as u32, s.cells - first);
+                sync_cube();
+                let mut at = unit;
+                while at < count as usize * vectors {
+                    let other = token(set, first + (at / vectors) as u32, m);
+                    let channel = first_channel + (at % vectors) as u32;
+                    left[base + at] = load::<F, N>(qkv, pad, other, 0u32, channel, s) * Vector::new(s.scale);
+                    let mut g = Vector::<f32, N>::new(0.0);
+                    if other != PADDING {
+                        g = Vector::cast_from(dy[(other * s.channels + channel) as usize]);
+                    }
+                    right[base + at] = g;
+                    at += comptime![b.units];
+                }
+                let mut j = unit;
+                while j < count as usize {
+                    let other = token(set, first + j as u32, m);
+                    // Results of padded queries are dropped: a maximum beyond every logit marks them.
+                    facts[facts_base + 3 * j] = f32::new(1e30);
+                    if other != PADDING {
+                        let from = ((other * s.heads + head) * 3) as usize;
+                        facts[facts_base + 3 * j] = rows[from];
+                        facts[facts_base + 3 * j + 1] = rows[from + 1];
+                        facts[facts_base + 3 * j + 2] = rows[from + 2];
+                    }
+                    j += comptime![b.units];
+                }
+                sync_cube();
+                for j in 0..count {
+                    let at = base + j as usize * vectors;
+                    let fact = facts_base + 3 * j as usize;
+                    if key < s.cells && facts[fact] < f32::new(1e29) {
+                        let logit =
+                            dot::<N>(&k, &left, at, vectors) + bias::<F>(table, set, first + j, key, head, m, s);
+                        let p = (logit - facts[fact] - facts[fact + 1]).exp();
+                        let ds = p * (dot::<N>(&v, &right, at, vectors) - facts[fact + 2]);
+                        accumulate::<N>(&mut dv, p, &right, at, vectors);
+                        accumulate::<N>(&mut dk, ds, &left, at, vectors);
+                    }
+                }
+            }
+            if active && own != PADDING {
+                #[unroll]
+                for c in 0..vectors {
+                    let to = own * 3 * s.channels + first_channel + c as u32;
+                    dqkv[(to + s.channels) as usize] = Vector::cast_from(dk[c]);
+                    dqkv[(to + 2 * s.channels) as usize] = Vector::cast_from(dv[c]);
+                }
+            }
+            if active && key < s.cells && r.padding > 0 {
+                let to = row + r.padding_offset + key * comptime![(2 * b.head_vectors * b.vector_width) as u32];
+                #[unroll]
+                for c in 0..vectors {
+                    #[unroll]
+                    for e in 0..N::value() {
+                        let at = to as usize + c * N::value() + e;
+                        let half = comptime![b.head_vectors * b.vector_width];
+                        let mut sum_k = select(own == PADDING, dk[c][e], f32::new(0.0));
+                        let mut sum_v = select(own == PADDING, dv[c][e], f32::new(0.0));
+                        if i > 0 {
+                            sum_k += f32::cast_from(partial[at]);
+                            sum_v += f32::cast_from(partial[at + half]);
+                        }
+                        partial[at] = F::cast_from(sum_k);
+                        partial[at + half] = F::cast_from(sum_v);
+                    }
+                }
+            }
+        }
+    }
+}
