@@ -1,0 +1,138 @@
+//! Sizes and switches of the encoder.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelError, Result, swin::SwinConfig};
+
+/// What turns a map into a style.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// Window attention with learned queries [paper].
+    LearnableQuery,
+    /// Window self-attention in the same place (ablation) [paper].
+    SelfAttention,
+    /// pSp's strided convolutions (ablation) [ref].
+    Convolution,
+}
+
+/// Sizes of the map2style heads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapToStyleConfig {
+    /// Kind of head.
+    pub head: Head,
+    /// Channels of the three maps and of the heads' tokens.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Tokens of an edge of the attention window, a power of two; smaller maps are one window.
+    #[serde(default = "four")]
+    pub window: usize,
+    /// Hidden width of the MLPs as a multiple of `width`.
+    #[serde(default = "two")]
+    pub mlp_ratio: f64,
+}
+
+fn four() -> usize {
+    4
+}
+
+fn two() -> f64 {
+    2.0
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Sizes and switches of the encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StyleformerConfig {
+    /// Pixels of an edge of the image.
+    pub image_size: usize,
+    /// Pixels of an edge of the generator's image: there are 2·log₂ − 2 styles.
+    pub generator_size: usize,
+    /// Length of w.
+    pub style_dim: usize,
+    /// Top-down connections between the stages; without them every level reads the last stage alone (ablation) [ours].
+    #[serde(default = "yes")]
+    pub multi_scale: bool,
+    /// The Swin Transformer.
+    pub backbone: SwinConfig,
+    /// The heads.
+    pub map2style: MapToStyleConfig,
+}
+
+/// One of the three maps and the styles that read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Level {
+    /// `coarse`, `medium` or `fine`.
+    pub name: &'static str,
+    /// Stage of the backbone at the map's resolution.
+    pub stage: usize,
+    /// Tokens of an edge.
+    pub side: usize,
+    /// The styles.
+    pub styles: Range<usize>,
+}
+
+impl StyleformerConfig {
+    /// Styles of W+: 2·log₂(generator_size) − 2 [ref].
+    pub fn n_styles(&self) -> usize {
+        (2 * self.generator_size.max(2).ilog2() as usize).saturating_sub(2)
+    }
+
+    /// The levels that some style reads, coarse first: styles 0–2, 3–6 and the rest [ref].
+    pub fn levels(&self) -> Vec<Level> {
+        let n = self.n_styles();
+        let side = |stage: usize| self.image_size / (self.backbone.patch << stage);
+        let level = |name, stage, from: usize, to: usize| Level { name, stage, side: side(stage), styles: from.min(n)..to.min(n) };
+        let mut levels = vec![level("coarse", 2, 0, 3), level("medium", 1, 3, 7), level("fine", 0, 7, n)];
+        levels.retain(|l| !l.styles.is_empty());
+        levels
+    }
+
+    /// Checks that the sizes make a network. Errors name the key and the values.
+    pub fn validate(&self) -> Result<()> {
+        let error = |detail: String| Err(ModelError::config("styleformer", detail));
+        self.backbone.validate()?;
+        if !self.generator_size.is_power_of_two() || !(8..=4096).contains(&self.generator_size) {
+            return error(format!("generator_size {} is not a power of two from 8 to 4096", self.generator_size));
+        }
+        let stages = self.backbone.dims.len();
+        if stages < 3 {
+            return error(format!("backbone.dims {:?}: three stages at least give the three maps", self.backbone.dims));
+        }
+        if let Some(classes) = self.backbone.classes {
+            return error(format!("backbone.classes {classes}: the encoder has no classifier"));
+        }
+        let patch = self.backbone.patch;
+        let fine = self.image_size / patch;
+        // The coarse map, two stages down, must hold 16 tokens, and the last stage one.
+        let least = 16.max(1 << (stages - 1));
+        if fine * patch != self.image_size || !fine.is_power_of_two() || !(least..=1 << 12).contains(&fine) {
+            return error(format!(
+                "image_size {} over backbone.patch {patch} is not a power of two from {least} to 4096 ({stages} stages)",
+                self.image_size
+            ));
+        }
+        if !(1..=1 << 16).contains(&self.style_dim) {
+            return error(format!("style_dim {} is not between 1 and 65536", self.style_dim));
+        }
+        let h = &self.map2style;
+        if h.heads == 0 || h.width == 0 || h.width % h.heads != 0 || h.width > 1 << 16 {
+            return error(format!("map2style.heads {} do not divide map2style.width {}", h.heads, h.width));
+        }
+        if !h.window.is_power_of_two() || h.window > 256 {
+            return error(format!("map2style.window {} is not a power of two up to 256", h.window));
+        }
+        if !(h.mlp_ratio > 0.0 && h.mlp_ratio <= 64.0) {
+            return error(format!("map2style.mlp_ratio {} is not above 0 and at most 64", h.mlp_ratio));
+        }
+        Ok(())
+    }
+}
