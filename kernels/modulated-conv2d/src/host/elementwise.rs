@@ -6,8 +6,10 @@ use swinstyle_tensor::{Scalar, simd};
 use super::activation::Activation;
 use crate::launch::{ChannelDot, Channels, Epilogue, EpilogueGradient, TapEnergy};
 
-/// Elements of a block that a thread handles at once, and after which sums are rounded into a partial result.
+/// Elements of a block that a thread handles at once.
 const CHUNK: usize = 1 << 14;
+/// Pixels of a partial sum: one long f32 sum over a whole image loses several times more digits than a sum of short ones.
+const RUN: usize = 128;
 
 /// Calls `f(first pixel of all images, image chunk, its sums)` for chunks of pixels in parallel and adds the sums `[K, C]` of each
 /// image's chunks in order.
@@ -20,7 +22,7 @@ fn for_chunks<T: Scalar>(
     f: impl Fn(usize, usize, &mut [T], &mut [T]) + Sync,
 ) {
     let Channels { batch, pixels, channels } = extent;
-    let chunk = (CHUNK / channels).clamp(1, pixels);
+    let chunk = (CHUNK / channels).clamp(1, if sums.is_empty() { pixels } else { pixels.min(RUN) });
     let chunks = pixels.div_ceil(chunk);
     let kinds = sums.len().max(1) * channels;
     let mut partial = vec![T::ZERO; batch * chunks * kinds];
