@@ -45,6 +45,8 @@ pub struct Outcome {
     pub tensor: Option<String>,
     /// What is wrong, on one line.
     pub error: Option<String>,
+    /// Single numbers that passed by the `f32_err` of the same number in other layers.
+    pub pooled: Vec<String>,
     /// Every tensor that was compared.
     #[serde(skip)]
     pub tensors: Vec<Comparison>,
@@ -60,6 +62,10 @@ impl fmt::Display for Outcome {
             (Some(error), _) => write!(f, "  {error}"),
             (None, Some(tensor)) => write!(f, "  worst {:.3} in {tensor}", self.worst),
             (None, None) => Ok(()),
+        }?;
+        match &self.pooled[..] {
+            [] => Ok(()),
+            some => write!(f, "  (by the f32 error of other layers: {})", some.join(", ")),
         }
     }
 }
@@ -106,8 +112,16 @@ fn outcome(case: String, file: &Path, run: impl FnOnce() -> Result<Vec<Compariso
     let compared = catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|payload| Err(anyhow::anyhow!(panic_text(payload.as_ref()))));
     let file = file.to_path_buf();
-    let mut outcome =
-        Outcome { case, passed: false, worst: f64::INFINITY, tensor: None, error: None, tensors: Vec::new(), file };
+    let mut outcome = Outcome {
+        case,
+        passed: false,
+        worst: f64::INFINITY,
+        tensor: None,
+        error: None,
+        pooled: Vec::new(),
+        tensors: Vec::new(),
+        file,
+    };
     match compared {
         Err(error) => outcome.error = Some(one_line(&error)),
         Ok(all) => {
@@ -120,6 +134,7 @@ fn outcome(case: String, file: &Path, run: impl FnOnce() -> Result<Vec<Compariso
                     outcome.error = (!worst.passes()).then(|| worst.to_string());
                 }
             }
+            outcome.pooled = all.iter().filter(|c| c.pooled).map(|c| c.tensor.clone()).collect();
             outcome.tensors = all;
         }
     }
