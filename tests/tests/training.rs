@@ -15,9 +15,26 @@ fn config(name: &str) -> PathBuf {
 
 /// Overrides that make a generator of 8 px, whose steps take milliseconds.
 const SMALL: [&str; 20] = [
-    "--set", "model.size=8", "--set", "model.style_dim=8", "--set", "model.mapping_layers=2", "--set", "model.channel_base=64",
-    "--set", "model.discriminator_base=64", "--set", "run.batch=4", "--set", "run.checkpoint_minutes=0.001",
-    "--set", "data.count=50", "--set", "run.log_steps=5", "--set", "run.sample_images=100000",
+    "--set",
+    "model.size=8",
+    "--set",
+    "model.style_dim=8",
+    "--set",
+    "model.mapping_layers=2",
+    "--set",
+    "model.channel_base=64",
+    "--set",
+    "model.discriminator_base=64",
+    "--set",
+    "run.batch=4",
+    "--set",
+    "run.checkpoint_minutes=0.001",
+    "--set",
+    "data.count=50",
+    "--set",
+    "run.log_steps=5",
+    "--set",
+    "run.sample_images=100000",
 ];
 
 #[test]
@@ -76,6 +93,7 @@ fn an_empty_folder_of_images_is_one_line() {
     let out = folder.path().join("run");
     let file = config("face256-generator.toml");
     let path = format!("data.path={}", text(&images));
-    let ran = run(&["train", "generator", "--config", text(&file), "--set", &path, "--out", text(&out), "--device", "cpu"]);
+    let ran =
+        run(&["train", "generator", "--config", text(&file), "--set", &path, "--out", text(&out), "--device", "cpu"]);
     ran.assert_one_error_line(&["images"]);
 }
