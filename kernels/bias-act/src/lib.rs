@@ -109,7 +109,9 @@ fn curvature(problem: &Problem, product: &Tensor, reference: &Tensor, bias: Opti
     }
     // The clamp's mask is the gradient of a clamped identity; it is constant almost everywhere, hence the detached output.
     let y = match problem.activation.needs_input() {
-        true => launch(&Forward(problem.clone()), &std::iter::once(reference).chain(bias).collect::<Vec<_>>())?.remove(0),
+        true => {
+            launch(&Forward(problem.clone()), &std::iter::once(reference).chain(bias).collect::<Vec<_>>())?.remove(0)
+        }
         false => reference.detach(),
     };
     let mask = Problem { activation: Activation::Linear, gain: 1.0, ..problem.clone() };

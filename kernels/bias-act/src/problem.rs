@@ -100,9 +100,9 @@ impl swinstyle_kit::Problem for Problem {
             return refuse(format!("clamp {c} must be positive"));
         }
         match self.activation {
-            Activation::LeakyRelu { slope } if !(slope >= 0.0 && slope.is_finite()) => {
-                refuse(format!("slope {slope} must be finite and not negative: the gradient reads the sign of the output"))
-            }
+            Activation::LeakyRelu { slope } if !(slope >= 0.0 && slope.is_finite()) => refuse(format!(
+                "slope {slope} must be finite and not negative: the gradient reads the sign of the output"
+            )),
             _ => Ok(()),
         }
     }

@@ -64,7 +64,8 @@ fn the_twin_matches_the_definition() {
 #[test]
 fn gradients_of_first_and_second_order_match_finite_differences() {
     for activation in ALL {
-        for (with_bias, gain, clamp) in [(true, 2.0_f64.sqrt(), None), (true, -0.7, Some(0.9)), (false, 1.0, Some(0.6))] {
+        for (with_bias, gain, clamp) in [(true, 2.0_f64.sqrt(), None), (true, -0.7, Some(0.9)), (false, 1.0, Some(0.6))]
+        {
             let mut inputs = vec![input(&[2, 3, 5], DType::F64)];
             if with_bias {
                 inputs.push(bias(5, DType::F64));
@@ -187,7 +188,16 @@ fn bad_input_is_an_error_that_names_the_values() {
     says(bias_act(&x, None, Activation::Relu, 1.0, Some(0.0)), "clamp 0");
     says(bias_act(&x, None, Activation::Relu, 1.0, Some(f64::NAN)), "clamp NaN");
     says(bias_act(&x, None, Activation::LeakyRelu { slope: -0.1 }, 1.0, None), "slope -0.1");
-    says(bias_act(&x.reshape(&[6]).unwrap().slice(0, 0, 1).unwrap().reshape(&[]).unwrap(), None, Activation::Relu, 1.0, None), "no axes");
+    says(
+        bias_act(
+            &x.reshape(&[6]).unwrap().slice(0, 0, 1).unwrap().reshape(&[]).unwrap(),
+            None,
+            Activation::Relu,
+            1.0,
+            None,
+        ),
+        "no axes",
+    );
     assert!(bias_act(&x, Some(&bias(3, DType::F64)), Activation::Relu, 1.0, None).is_err());
     let empty = Tensor::full(0.0, &[0, 3], DType::F32, CPU).unwrap();
     assert_eq!(bias_act(&empty, Some(&bias(3, DType::F32)), Activation::Gelu, 1.0, None).unwrap().shape(), [0, 3]);

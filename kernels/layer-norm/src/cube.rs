@@ -181,9 +181,9 @@ pub(crate) fn weight_gradient_blocks<F: Float, N: Size>(
 /// Second stage: a cube adds the blocks of one column, each unit its own in order, then by a tree.
 #[cube(launch_unchecked)]
 pub(crate) fn weight_gradient_sum<F: Float>(
-    partial: &Array<f32>,     // [blocks, 2, C]
-    dweight: &mut Array<F>,   // [C]
-    dbias: &mut Array<F>,     // [C]
+    partial: &Array<f32>,   // [blocks, 2, C]
+    dweight: &mut Array<F>, // [C]
+    dbias: &mut Array<F>,   // [C]
     blocks: usize,
     channels: usize,
     #[comptime] units: usize,

@@ -12,29 +12,29 @@ const BLOCK_ROWS: usize = 64;
 /// Elements below which a second thread is not worth its start.
 const PARALLEL_MIN: usize = 1 << 14;
 
-/// Σ f(i) over `0..n` in fixed lanes.
+/// Σ `f` over a row, in lanes and by a tree whose shapes are fixed; `f` sees the elements of K slices of one length.
 #[inline(always)]
-fn lanes<T: Scalar>(n: usize, f: impl Fn(usize) -> T) -> T {
-    let mut sums = [T::ZERO; LANES];
-    let whole = n / LANES * LANES;
-    let mut i = 0;
-    while i < whole {
+fn sum<T: Scalar, const K: usize>(rows: [&[T]; K], f: impl Fn([T; K]) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    // Whole arrays of lanes: with indices into slices the bounds checks would keep the loop from vectorising.
+    let split = rows.map(|r| r.as_chunks::<LANES>());
+    for j in 0..split[0].0.len() {
+        let chunk: [&[T; LANES]; K] = std::array::from_fn(|k| &split[k].0[j]);
         for l in 0..LANES {
-            sums[l] += f(i + l);
+            lanes[l] += f(std::array::from_fn(|k| chunk[k][l]));
         }
-        i += LANES;
     }
-    for l in 0..n - whole {
-        sums[l] += f(whole + l);
+    for l in 0..split[0].1.len() {
+        lanes[l] += f(std::array::from_fn(|k| split[k].1[l]));
     }
     let mut width = LANES / 2;
     while width > 0 {
         for l in 0..width {
-            sums[l] = sums[l] + sums[l + width];
+            lanes[l] += lanes[l + width];
         }
         width /= 2;
     }
-    sums[0]
+    lanes[0]
 }
 
 /// y `[rows, C]`, mean `[rows]` and 1/σ `[rows]` from x `[rows, C]`, weight and bias `[C]`.
@@ -49,22 +49,21 @@ pub(crate) fn forward<T: Scalar>(
 ) {
     let c = p.channels();
     let rows = block_rows(x.len(), c);
-    let work = |(((y, x), mean), rstd): (((&mut [T], &[T]), &mut [T]), &mut [T])| {
-        // Without the attribute the body stays a function of the baseline instruction set.
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (((y, x), mean), rstd) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(mean).zip(rstd) {
-                    (*mean, *rstd) = normalise(p.epsilon, x, weight, bias, y);
-                }
-            },
-        );
-    };
     y.par_chunks_mut(rows * c)
         .zip(x.par_chunks(rows * c))
         .zip(mean.par_chunks_mut(rows))
         .zip(rstd.par_chunks_mut(rows))
-        .for_each(work);
+        .for_each(|(((y, x), mean), rstd)| {
+            // Without the attribute the body stays a function of the baseline instruction set.
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for (((y, x), mean), rstd) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(mean).zip(rstd) {
+                        (*mean, *rstd) = normalise(p.epsilon, x, weight, bias, y);
+                    }
+                },
+            );
+        });
 }
 
 /// Rows of one task; all of them where threads do not pay.
@@ -81,11 +80,25 @@ fn normalise<T: Scalar>(epsilon: f64, x: &[T], weight: &[T], bias: &[T], y: &mut
     let c = y.len();
     let (x, weight, bias) = (&x[..c], &weight[..c], &bias[..c]);
     let scale = T::ONE / T::from_f64(c as f64);
-    let rough = lanes(c, #[inline(always)] |i| x[i]) * scale;
-    let rest = lanes(c, #[inline(always)] |i| x[i] - rough) * scale;
-    let square = |d: T| d * d;
-    let variance = lanes(c, #[inline(always)] |i| square(x[i] - rough - rest)) * scale;
-    let rstd = T::ONE / (variance + T::from_f64(epsilon)).sqrt();
+    let rough = sum(
+        [x],
+        #[inline(always)]
+        |[x]| x,
+    ) * scale;
+    let rest = sum(
+        [x],
+        #[inline(always)]
+        |[x]| x - rough,
+    ) * scale;
+    let square = sum(
+        [x],
+        #[inline(always)]
+        |[x]| {
+            let d = x - rough - rest;
+            d * d
+        },
+    );
+    let rstd = T::ONE / (square * scale + T::from_f64(epsilon)).sqrt();
     for i in 0..c {
         y[i] = ((x[i] - rough - rest) * rstd).mul_add(weight[i], bias[i]);
     }
@@ -170,12 +183,23 @@ fn row_gradient<T: Scalar>(
     let (grad, x, weight) = (&grad[..c], &x[..c], &weight[..c]);
     let (dweight, dbias) = (&mut dweight[..c], &mut dbias[..c]);
     let scale = T::ONE / T::from_f64(c as f64);
-    let flat = lanes(c, #[inline(always)] |i| grad[i] * weight[i]) * scale;
-    let tilt = lanes(c, #[inline(always)] |i| grad[i] * weight[i] * ((x[i] - mean) * rstd)) * scale;
+    // One sum a pass: two at once are vectorised across the pair.
+    let flat = sum(
+        [grad, weight],
+        #[inline(always)]
+        |[g, w]| g * w,
+    ) * scale;
+    let tilt = sum(
+        [grad, weight, x],
+        #[inline(always)]
+        |[g, w, x]| g * w * ((x - mean) * rstd),
+    ) * scale;
+    // One output a loop: the compiler gives up on telling more of them apart.
     for i in 0..c {
-        let normal = (x[i] - mean) * rstd;
-        dx[i] = rstd * (grad[i] * weight[i] - flat - normal * tilt);
-        dweight[i] = grad[i].mul_add(normal, dweight[i]);
-        dbias[i] += grad[i];
+        dx[i] = rstd * (grad[i] * weight[i] - flat - (x[i] - mean) * rstd * tilt);
     }
+    for i in 0..c {
+        dweight[i] = grad[i].mul_add((x[i] - mean) * rstd, dweight[i]);
+    }
+    add(dbias, grad);
 }

@@ -34,8 +34,12 @@ pub fn layer_norm(
     problem.validate()?;
     let c = [problem.channels()];
     if weight.shape() != c || bias.shape() != c {
-        let detail =
-            format!("weight {:?} and bias {:?} for x {:?}: both must be {c:?}", weight.shape(), bias.shape(), x.shape());
+        let detail = format!(
+            "weight {:?} and bias {:?} for x {:?}: both must be {c:?}",
+            weight.shape(),
+            bias.shape(),
+            x.shape()
+        );
         return Err(TensorError::shape(OP, detail));
     }
     let mut outputs = launch(&Forward(problem.clone()), &[x, weight, bias])?.into_iter();

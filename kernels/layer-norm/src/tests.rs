@@ -36,7 +36,12 @@ fn the_twin_matches_the_definition() {
         for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 3e-6)] {
             let x = uniform("x", shape, dtype, CPU).unwrap();
             let (w, b) = parameters(c, dtype);
-            assert_close(&format!("{shape:?}"), &layer_norm(&x, &w, &b, 1e-5).unwrap(), &naive(&x, &w, &b, 1e-5), tolerance);
+            assert_close(
+                &format!("{shape:?}"),
+                &layer_norm(&x, &w, &b, 1e-5).unwrap(),
+                &naive(&x, &w, &b, 1e-5),
+                tolerance,
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The CubeCL kernels: a gather for images, and the two stages of the filter gradient.
+//! The CubeCL kernels: a gather for images, and the two stages of the filter gradient. Arithmetic is in f32 whatever the storage.
 
 use cubecl::prelude::*;
 
@@ -36,6 +36,7 @@ pub(crate) fn gather<F: Float, N: Size>(
     filter: &Array<F>,           // [fh, fw]
     y: &mut Array<Vector<F, N>>, // [N, OH, OW, C]
     g: &Geometry,
+    #[define(F)] _dtype: StorageType,
 ) {
     let index = ABSOLUTE_POS;
     if index >= y.len() {
@@ -55,7 +56,7 @@ pub(crate) fn gather<F: Float, N: Size>(
     let first_x = ceil_div(at_x, g.up_x);
     let last_tap = g.taps_y * g.taps_x - 1;
 
-    let mut sum = Vector::<F, N>::new(F::new(0.0));
+    let mut sum = Vector::<f32, N>::new(0.0);
     let mut iy = first_y;
     let mut ky = first_y * g.up_y - at_y;
     while ky < g.taps_y {
@@ -67,8 +68,8 @@ pub(crate) fn gather<F: Float, N: Size>(
                 if ix >= 0 && ix < g.width {
                     let tap = ky * g.taps_x + kx;
                     let tap = select(g.flip == 1, tap, last_tap - tap);
-                    let k = Vector::<F, N>::new(filter[tap as usize]);
-                    sum += x[((source + ix as u32) * g.channels + c) as usize] * k;
+                    let k = Vector::<f32, N>::new(f32::cast_from(filter[tap as usize]));
+                    sum += Vector::cast_from(x[((source + ix as u32) * g.channels + c) as usize]) * k;
                 }
                 ix += 1;
                 kx += g.up_x;
@@ -77,7 +78,7 @@ pub(crate) fn gather<F: Float, N: Size>(
         iy += 1;
         ky += g.up_y;
     }
-    y[index] = sum * Vector::<F, N>::new(F::cast_from(g.gain));
+    y[index] = Vector::cast_from(sum * Vector::new(g.gain));
 }
 
 /// First stage of the filter gradient: a cube sums one tap over one block of `span` gradient elements.
@@ -85,12 +86,13 @@ pub(crate) fn gather<F: Float, N: Size>(
 /// Every unit walks its elements in order and the tree below has a fixed shape: the bits depend on nothing but the data.
 #[cube(launch_unchecked)]
 pub(crate) fn filter_gradient_blocks<F: Float>(
-    x: &Array<F>,            // [N, H, W, C]
-    gradient: &Array<F>,     // [N, OH, OW, C]
-    partial: &mut Array<F>,  // [blocks, fh·fw]
+    x: &Array<F>,             // [N, H, W, C]
+    gradient: &Array<F>,      // [N, OH, OW, C]
+    partial: &mut Array<f32>, // [blocks, fh·fw]
     g: &Geometry,
     span: u32,
     #[comptime] units: usize,
+    #[define(F)] _dtype: StorageType,
 ) {
     let cube = CUBE_POS as u32;
     let taps = (g.taps_y * g.taps_x) as u32;
@@ -103,7 +105,7 @@ pub(crate) fn filter_gradient_blocks<F: Float>(
     let ky = tap as i32 / g.taps_x;
     let kx = tap as i32 % g.taps_x;
 
-    let mut sum = F::new(0.0);
+    let mut sum = 0.0_f32;
     let mut e = start + UNIT_POS;
     while e < end {
         let c = e % g.channels;
@@ -118,13 +120,13 @@ pub(crate) fn filter_gradient_blocks<F: Float>(
             let ix = px / g.up_x;
             if iy < g.height && ix < g.width {
                 let source = (row / g.out_height * g.height as u32 + iy as u32) * g.width as u32 + ix as u32;
-                sum += x[(source * g.channels + c) as usize] * gradient[e as usize];
+                sum += f32::cast_from(x[(source * g.channels + c) as usize]) * f32::cast_from(gradient[e as usize]);
             }
         }
         e += units as u32;
     }
 
-    let mut shared = SharedMemory::<F>::new(units);
+    let mut shared = SharedMemory::<f32>::new(units);
     let unit = UNIT_POS as usize;
     shared[unit] = sum;
     let mut width = comptime![units / 2];
@@ -145,20 +147,21 @@ pub(crate) fn filter_gradient_blocks<F: Float>(
 /// Second stage: one unit adds the blocks of one tap in order and turns the kernel back into the filter.
 #[cube(launch_unchecked)]
 pub(crate) fn filter_gradient_sum<F: Float>(
-    partial: &Array<F>,      // [blocks, fh·fw]
+    partial: &Array<f32>,    // [blocks, fh·fw]
     gradient: &mut Array<F>, // [fh, fw]
     blocks: u32,
     flip: u32,
     gain: f32,
+    #[define(F)] _dtype: StorageType,
 ) {
     let tap = ABSOLUTE_POS;
     let taps = gradient.len();
     if tap >= taps {
         terminate!();
     }
-    let mut sum = F::new(0.0);
+    let mut sum = 0.0_f32;
     for b in 0..blocks {
         sum += partial[b as usize * taps + tap];
     }
-    gradient[select(flip == 1, tap, taps - 1 - tap)] = sum * F::cast_from(gain);
+    gradient[select(flip == 1, tap, taps - 1 - tap)] = F::cast_from(sum * gain);
 }

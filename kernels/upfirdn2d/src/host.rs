@@ -108,8 +108,12 @@ pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], filter: &[T], y: &mut [T]
     // Four bands a thread even out the load; eight rows at the least share their sources in cache.
     let band = if threads == 1 { rows } else { rows.div_ceil(4 * threads).clamp(8, 64) };
     // Without the attribute the body stays a function of the baseline instruction set.
-    let work =
-        |line: &mut Vec<T>, start: usize, y: &mut [T]| simd::dispatch(#[inline(always)] || plan.band(line, start, x, y));
+    let work = |line: &mut Vec<T>, start: usize, y: &mut [T]| {
+        simd::dispatch(
+            #[inline(always)]
+            || plan.band(line, start, x, y),
+        )
+    };
     if threads == 1 {
         return work(&mut Vec::new(), 0, y);
     }
@@ -323,7 +327,10 @@ pub(crate) fn filter_gradient<T: Scalar>(p: &Problem, x: &[T], gradient: &[T], o
     let row = ax.outputs() * p.channels;
     let part = |(r, g): (usize, &[T])| {
         let mut sums = vec![0.0; ay.taps * ax.taps];
-        simd::dispatch(#[inline(always)] || row_gradient(p, r, x, g, &mut sums));
+        simd::dispatch(
+            #[inline(always)]
+            || row_gradient(p, r, x, g, &mut sums),
+        );
         sums
     };
     let parts: Vec<Vec<f64>> = if gradient.len() < PARALLEL_MIN {

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 use swinstyle_kit::{Blueprint as _, Problem as _, glue};
-use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError};
+use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
     cube::{self, GeometryLaunch},
@@ -109,10 +109,11 @@ pub(crate) fn forward<R: Runtime>(
     };
     check_length("upfirdn2d", &[x, y])?;
     let (width, units) = (blueprint.vector_width, blueprint.units);
+    let dtype = storage_type("upfirdn2d", client, y.dtype)?;
     let cubes = (y.len / width).div_ceil(units as usize);
     // SAFETY: the kernel returns beyond `y`, reads x only at rows and columns that it has checked, and the filter below fh·fw.
     unsafe {
-        cube::gather::launch_unchecked::<f32, R>(
+        cube::gather::launch_unchecked::<R>(
             client,
             glue::grid(cubes),
             CubeDim::new_1d(units),
@@ -121,6 +122,7 @@ pub(crate) fn forward<R: Runtime>(
             filter.array(),
             y.array(),
             geometry(p, width),
+            dtype,
         );
     }
     Ok(())
@@ -144,13 +146,15 @@ pub(crate) fn filter_gradient<R: Runtime>(
         return Err(TensorError::shape("upfirdn2d_filter_grad", "two inputs and one output expected"));
     };
     check_length("upfirdn2d_filter_grad", &[x, gradient])?;
+    let dtype = storage_type("upfirdn2d_filter_grad", client, out.dtype)?;
     let span = gradient.len.div_ceil(MAX_BLOCKS).max(SPAN);
     let blocks = gradient.len.div_ceil(span);
     let len = blocks * out.len;
-    let partial = CubeArg { handle: client.empty(len * out.dtype.size()), len, dtype: out.dtype };
+    // Partial sums stay in f32 whatever the storage.
+    let partial = CubeArg { handle: client.empty(len * size_of::<f32>()), len, dtype: DType::F32 };
     // SAFETY: the first stage checks cube, element, row and column against the buffers; the second its tap.
     unsafe {
-        cube::filter_gradient_blocks::launch_unchecked::<f32, R>(
+        cube::filter_gradient_blocks::launch_unchecked::<R>(
             client,
             glue::grid(len),
             CubeDim::new_1d(UNITS as u32),
@@ -160,8 +164,9 @@ pub(crate) fn filter_gradient<R: Runtime>(
             geometry(p, 1),
             span as u32,
             UNITS,
+            dtype,
         );
-        cube::filter_gradient_sum::launch_unchecked::<f32, R>(
+        cube::filter_gradient_sum::launch_unchecked::<R>(
             client,
             glue::grid(out.len.div_ceil(UNITS)),
             CubeDim::new_1d(UNITS as u32),
@@ -170,6 +175,7 @@ pub(crate) fn filter_gradient<R: Runtime>(
             blocks as u32,
             u32::from(p.flip),
             p.gain as f32,
+            dtype,
         );
     }
     Ok(())

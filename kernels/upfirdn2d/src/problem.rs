@@ -143,13 +143,7 @@ impl Problem {
     pub fn adjoint(&self) -> Upfirdn2d {
         let [y, x] = self.axes;
         let ([y0, y1], [x0, x1]) = (y.adjoint_pad(), x.adjoint_pad());
-        Upfirdn2d {
-            up: [y.down, x.down],
-            down: [y.up, x.up],
-            pad: [y0, y1, x0, x1],
-            flip: !self.flip,
-            gain: self.gain,
-        }
+        Upfirdn2d { up: [y.down, x.down], down: [y.up, x.up], pad: [y0, y1, x0, x1], flip: !self.flip, gain: self.gain }
     }
 }
 

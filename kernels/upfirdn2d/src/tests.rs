@@ -139,12 +139,8 @@ fn check_fixtures(device: Device) {
             let v = fixture.params[key].as_array().unwrap();
             [v[1].as_u64().unwrap() as usize, v[0].as_u64().unwrap() as usize]
         };
-        let pad: Vec<isize> = fixture.params["pad_x0x1y0y1"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_i64().unwrap() as isize)
-            .collect();
+        let pad: Vec<isize> =
+            fixture.params["pad_x0x1y0y1"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap() as isize).collect();
         let p = Upfirdn2d {
             up: pair("up_xy"),
             down: pair("down_xy"),
@@ -196,7 +192,10 @@ fn the_cube_kernels_match_the_twin() {
 
 #[test]
 fn the_filter_gradient_does_not_depend_on_the_number_of_threads() {
-    let (x, g) = (uniform("x", &[2, 40, 41, 9], DType::F32, CPU).unwrap(), uniform("g", &[2, 41, 42, 9], DType::F32, CPU).unwrap());
+    let (x, g) = (
+        uniform("x", &[2, 40, 41, 9], DType::F32, CPU).unwrap(),
+        uniform("g", &[2, 41, 42, 9], DType::F32, CPU).unwrap(),
+    );
     let p = params([1, 1], [1, 1], [2, 2, 2, 2], false, 1.0);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
