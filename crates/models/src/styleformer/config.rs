@@ -90,7 +90,12 @@ impl StyleformerConfig {
     pub fn levels(&self) -> Vec<Level> {
         let n = self.n_styles();
         let side = |stage: usize| self.image_size / (self.backbone.patch << stage);
-        let level = |name, stage, from: usize, to: usize| Level { name, stage, side: side(stage), styles: from.min(n)..to.min(n) };
+        let level = |name, stage, from: usize, to: usize| Level {
+            name,
+            stage,
+            side: side(stage),
+            styles: from.min(n)..to.min(n),
+        };
         let mut levels = vec![level("coarse", 2, 0, 3), level("medium", 1, 3, 7), level("fine", 0, 7, n)];
         levels.retain(|l| !l.styles.is_empty());
         levels

@@ -66,7 +66,8 @@ impl Styleformer {
         let c = &self.config;
         let expected = [c.image_size, c.image_size, c.backbone.in_channels];
         if images.shape().len() != 4 || images.shape()[1..] != expected {
-            let detail = format!("images {:?}, [N, {}, {}, {}] expected", images.shape(), expected[0], expected[1], expected[2]);
+            let detail =
+                format!("images {:?}, [N, {}, {}, {}] expected", images.shape(), expected[0], expected[1], expected[2]);
             return Err(TensorError::shape("styleformer", detail).into());
         }
         let backbone = self.backbone.forward(&p.under("backbone."), images, stochastic_depth)?;

@@ -37,7 +37,14 @@ impl StyleformerConfig {
 
 fn avatar(dims: &[usize], depths: &[usize], heads: &[usize], width: usize, style_dim: usize) -> StyleformerConfig {
     let backbone = swin(2, dims, depths, heads, &[4, 4, 8], 0.0);
-    StyleformerConfig { image_size: 64, generator_size: 64, style_dim, multi_scale: true, backbone, map2style: head(width) }
+    StyleformerConfig {
+        image_size: 64,
+        generator_size: 64,
+        style_dim,
+        multi_scale: true,
+        backbone,
+        map2style: head(width),
+    }
 }
 
 fn face(generator_size: usize, dims: &[usize], depths: &[usize], heads: &[usize], width: usize) -> StyleformerConfig {

@@ -33,7 +33,12 @@ fn fresh(encoder: &Styleformer) -> Params {
 
 #[test]
 fn presets_are_valid_and_have_the_styles_levels_and_sizes_of_their_generators() {
-    let expected = [("avatar64", 10, [8, 16, 32]), ("avatar64-cpu", 10, [8, 16, 32]), ("face256", 14, [16, 32, 64]), ("face1024", 18, [16, 32, 64])];
+    let expected = [
+        ("avatar64", 10, [8, 16, 32]),
+        ("avatar64-cpu", 10, [8, 16, 32]),
+        ("face256", 14, [16, 32, 64]),
+        ("face1024", 18, [16, 32, 64]),
+    ];
     for (name, styles, sides) in expected {
         let c = StyleformerConfig::preset(name).unwrap();
         let encoder = Styleformer::new(c.clone()).unwrap();
@@ -125,8 +130,11 @@ fn heads_run_together_give_what_each_gives_alone() {
         let together = map2style::forward(&c.map2style, &p, &level, &map).unwrap();
         assert_eq!(together.shape(), [3, 4, 5]);
         for g in 0..4 {
-            let own: Params =
-                p.iter().filter(|(n, _)| n.starts_with("heads.medium.")).map(|(n, t)| (n.clone(), t.slice(0, g, 1).unwrap())).collect();
+            let own: Params = p
+                .iter()
+                .filter(|(n, _)| n.starts_with("heads.medium."))
+                .map(|(n, t)| (n.clone(), t.slice(0, g, 1).unwrap()))
+                .collect();
             let single = Level { styles: 3 + g..4 + g, ..level.clone() };
             let alone = map2style::forward(&c.map2style, &own, &single, &map).unwrap();
             assert_close(&format!("{head:?} head {g}"), &together.slice(1, g, 1).unwrap(), &alone, 1e-5);
@@ -161,7 +169,13 @@ fn a_fresh_encoder_starts_near_the_average() {
     assert!(distance > 1e-4 && distance < 0.2, "{distance}");
     let layers = uniform("w_avg", &[10, 64], DType::F32, CPU).unwrap();
     assert!(encoder.encode(&p, &x, &layers).is_ok());
-    assert!(encoder.encode(&p, &x, &uniform("w", &[65], DType::F32, CPU).unwrap()).unwrap_err().to_string().contains("[65]"));
+    assert!(
+        encoder
+            .encode(&p, &x, &uniform("w", &[65], DType::F32, CPU).unwrap())
+            .unwrap_err()
+            .to_string()
+            .contains("[65]")
+    );
 }
 
 #[test]

@@ -35,7 +35,9 @@ fn axes(spec: &Spec) -> &'static [usize] {
 }
 
 fn assert_outputs(f: &Fixture, y: &SwinOutput) {
-    for (name, value) in [("embed", &y.embed), ("norm", &y.norm), ("pooled", &y.pooled), ("logits", y.logits.as_ref().unwrap())] {
+    for (name, value) in
+        [("embed", &y.embed), ("norm", &y.norm), ("pooled", &y.pooled), ("logits", y.logits.as_ref().unwrap())]
+    {
         // The embedding of the 224-pixel image is not in its fixture.
         if f.has(&format!("out.{name}")) {
             f.assert(&format!("out.{name}"), &[], value);
