@@ -1,12 +1,15 @@
 //! Attention of learned queries to tokens, over whole maps or per window (MODEL: learnable-query block, map2style).
 
+mod cube;
 mod host;
 mod launch;
 mod problem;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 pub use problem::{Bias, BiasKind, Layout, Problem, QueryAttention, WindowQueryAttention};
+pub use tune::Blueprint;
 
 use launch::{Backward, Forward, SumPartials};
 use problem::{OP, Partials};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use swinstyle_kit::{
     golden::Fixture,
-    testing::{assert_slice_close, first_order_error, uniform, worst},
+    testing::{assert_close, assert_slice_close, first_order_error, uniform, wgpu, worst},
 };
 use swinstyle_tensor::{DType, Device, Result, Tensor, TensorError, grad};
 
@@ -310,4 +310,43 @@ fn empty_batches_and_no_queries_give_empty_results() {
             assert!(g.to_vec().unwrap().iter().all(|&v| v == 0.0));
         }
     }
+}
+
+/// Asserts that result and gradients on wgpu agree with the twin's.
+fn compare(what: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let [on_cpu, on_wgpu] = [Device::Cpu, wgpu()].map(|device| {
+        let xs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device).unwrap().as_leaf()).collect();
+        let refs: Vec<&Tensor> = xs.iter().collect();
+        let y = f(&xs).unwrap();
+        let cot = uniform("cotangent", y.shape(), DType::F32, device).unwrap();
+        let mut out = grad(&[(&y, Some(&cot))], &refs, false).unwrap();
+        out.push(Some(y));
+        out
+    });
+    for (i, (a, b)) in on_wgpu.into_iter().zip(on_cpu).enumerate() {
+        assert_close(&format!("{what} {i}"), &a.unwrap(), &b.unwrap(), 3e-6);
+    }
+}
+
+#[test]
+fn cube_kernels_match_the_twin_on_wgpu() {
+    // Tiles in several turns, queries of each image, dense biases.
+    for case in [WHOLE[3], (2, 70, 5, 1, 40, false, true)] {
+        // The tensor crate tests concatenation: here it happens before the devices part.
+        let mut xs = whole_inputs(case, DType::F32, Device::Cpu);
+        let v = xs.remove(2);
+        xs[1] = Tensor::concat(&[&xs[1], &v], 2).unwrap();
+        let p = QueryAttention::new(case.3, case.3 * case.4);
+        compare(&format!("{case:?}"), &xs, |xs| Ok(query_attention_kv(&xs[0], &xs[1], xs.get(2), &p)?.0));
+    }
+    // Groups, padding, tables; a run of several windows.
+    let several: Windowed = (0, [2, 12, 24], [2, 2], 2, 4, 't', false);
+    for case in [WINDOWED[1], WINDOWED[3], several] {
+        compare(&format!("{case:?}"), &window_inputs(case, DType::F32, Device::Cpu), |xs| windowed(case, xs));
+    }
+}
+
+#[test]
+fn fixtures_pass_on_wgpu() {
+    check_fixtures(&["m17_n65_c32_h2_tails", "m10_n16_c32_h2_bias", "m1_n1_c8_h1"], wgpu());
 }
