@@ -67,7 +67,8 @@ fn to_stored(spec: &Spec, value: Array) -> std::result::Result<Array, WeightsErr
 /// Columns of a linear weight from channel-major `[O, C, P]` to pixel-major `[O, P, C]`, or back.
 fn regroup(spec: &Spec, weight: &Array, channels: usize, to_memory: bool) -> std::result::Result<Array, WeightsError> {
     let (rows, pixels) = (spec.shape[0], spec.shape[1] / channels);
-    let (from, to) = if to_memory { ([channels, pixels], [pixels, channels]) } else { ([pixels, channels], [channels, pixels]) };
+    let (from, to) =
+        if to_memory { ([channels, pixels], [pixels, channels]) } else { ([pixels, channels], [channels, pixels]) };
     let grouped = Array::new(vec![rows, from[0], 1, from[1]], weight.data.clone())?;
     // [O, a, 1, b] as NCHW gives [O, 1, b, a].
     let swapped = nchw_to_nhwc(&grouped)?;
@@ -83,7 +84,8 @@ fn check_filter(name: &str, kernel: &Array) -> Result<()> {
     match same {
         true => Ok(()),
         false => {
-            let detail = format!("`{name}` of shape {:?} is not the filter [1, 3, 3, 1], the only one supported", kernel.shape);
+            let detail =
+                format!("`{name}` of shape {:?} is not the filter [1, 3, 3, 1], the only one supported", kernel.shape);
             Err(ModelError::config("checkpoint", detail))
         }
     }

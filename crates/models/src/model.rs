@@ -83,7 +83,8 @@ impl Model {
             .into_iter()
             .find(|p| archive.arrays.contains_key(&format!("{p}input.input")))
             .ok_or_else(|| {
-                let detail = format!("{} is neither a model of this program nor a StyleGAN2 checkpoint", archive.origin());
+                let detail =
+                    format!("{} is neither a model of this program nor a StyleGAN2 checkpoint", archive.origin());
                 ModelError::config("model", detail)
             })?;
         let generator = Generator::new(infer_generator(archive, prefix)?)?;
@@ -102,7 +103,14 @@ impl Model {
             }
             false => None,
         };
-        Ok(Self { generator, generator_params, w_avg, encoder: None, discriminator, header: CheckpointHeader::default() })
+        Ok(Self {
+            generator,
+            generator_params,
+            w_avg,
+            encoder: None,
+            discriminator,
+            header: CheckpointHeader::default(),
+        })
     }
 
     /// Writes everything into one safetensors file, whole or not at all.
@@ -177,9 +185,10 @@ fn infer_generator(archive: &Archive, prefix: &str) -> Result<GeneratorConfig> {
     let find = |name: &str| archive.arrays.get(&format!("{prefix}{name}"));
     let axis = |name: &str, axis: usize| -> Result<usize> {
         let shape = &archive.get(&format!("{prefix}{name}"))?.shape;
-        shape.get(axis).copied().ok_or_else(|| {
-            ModelError::config("checkpoint", format!("`{prefix}{name}` has shape {shape:?}"))
-        })
+        shape
+            .get(axis)
+            .copied()
+            .ok_or_else(|| ModelError::config("checkpoint", format!("`{prefix}{name}` has shape {shape:?}")))
     };
     let mut channels = vec![axis("input.input", 1)?];
     while find(&format!("convs.{}.conv.weight", 2 * channels.len() - 1)).is_some() {
@@ -197,9 +206,7 @@ fn infer_generator(archive: &Archive, prefix: &str) -> Result<GeneratorConfig> {
 
 /// Sizes of a discriminator for images of `size` from the shapes of its tensors.
 fn infer_discriminator(archive: &Archive, size: usize) -> Result<DiscriminatorConfig> {
-    let outputs = |name: &str| -> Result<usize> {
-        Ok(archive.get(name)?.shape.first().copied().unwrap_or(0))
-    };
+    let outputs = |name: &str| -> Result<usize> { Ok(archive.get(name)?.shape.first().copied().unwrap_or(0)) };
     let mut channels = vec![outputs("d.convs.0.0.weight")?];
     for i in 1..=(size.max(4).ilog2() as usize - 2) {
         channels.push(outputs(&format!("d.convs.{i}.conv2.1.weight"))?);

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use swinstyle_data::{Picture, picture::{difference, sheet}};
+use swinstyle_data::{
+    Picture,
+    picture::{difference, sheet},
+};
 use swinstyle_models::{
     Model, Params,
     perceptual::DiscriminatorFeatures,
@@ -73,14 +76,20 @@ impl EncoderTrainer {
             return Err(bad("model", detail));
         }
         if config.loss.alignment > 0.0 && config.run.batch < 3 {
-            return Err(bad("run.batch", format!("{}: the alignment loss compares three images at least", config.run.batch)));
+            return Err(bad(
+                "run.batch",
+                format!("{}: the alignment loss compares three images at least", config.run.batch),
+            ));
         }
         let features = match (&model.discriminator, config.loss.perceptual > 0.0) {
             (Some((discriminator, params)), true) => {
                 Some(DiscriminatorFeatures { discriminator: discriminator.clone(), params: params.clone() })
             }
             (None, true) => {
-                return Err(bad("loss.perceptual", "the generator's file holds no discriminator to take features from".into()));
+                return Err(bad(
+                    "loss.perceptual",
+                    "the generator's file holds no discriminator to take features from".into(),
+                ));
             }
             _ => None,
         };
@@ -93,7 +102,8 @@ impl EncoderTrainer {
         let trained: Vec<String> = encoder.specs().iter().filter(|s| s.trainable).map(|s| s.name.clone()).collect();
         let adam = Adam::new(&params, |n| {
             // Mapping and noise maps do not see this loss.
-            let decoder = n.strip_prefix(DECODER).is_some_and(|n| !n.starts_with("noises.") && !n.starts_with("style."));
+            let decoder =
+                n.strip_prefix(DECODER).is_some_and(|n| !n.starts_with("noises.") && !n.starts_with("style."));
             decoder || trained.iter().any(|t| t == n)
         })?;
         let ema = params.clone();
@@ -210,9 +220,10 @@ impl Trainer for EncoderTrainer {
         let made = self.model(&CheckpointHeader::default()).invert(&input)?.images.pool_area(size, size)?;
         let made = Picture::from_batch(&made.to_vec()?, size, size)?;
         // Two triples (source, reconstruction, difference) a row.
-        let triples = self.samples.iter().zip(&made).map(|(source, made)| {
-            Ok(vec![source.clone(), made.clone(), difference(source, made, DIFFERENCE_GAIN)?])
-        });
+        let triples =
+            self.samples.iter().zip(&made).map(|(source, made)| {
+                Ok(vec![source.clone(), made.clone(), difference(source, made, DIFFERENCE_GAIN)?])
+            });
         let triples = triples.collect::<Result<Vec<_>>>()?;
         let rows: Vec<Vec<Picture>> = triples.chunks(2).map(|pair| pair.concat()).collect();
         Ok(sheet(&rows)?)
@@ -250,7 +261,8 @@ impl Trainer for EncoderTrainer {
 
     fn export(&self, folder: &Path, header: &CheckpointHeader) -> Result<PathBuf> {
         let path = folder.join("model.safetensors");
-        self.model(&CheckpointHeader { architecture: "swinstyleformer".into(), ..header.clone() }).save(&path, FloatDtype::F32)?;
+        self.model(&CheckpointHeader { architecture: "swinstyleformer".into(), ..header.clone() })
+            .save(&path, FloatDtype::F32)?;
         Ok(path)
     }
 

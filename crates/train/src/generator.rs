@@ -224,7 +224,8 @@ impl Trainer for GeneratorTrainer {
     fn sample(&mut self) -> Result<Picture> {
         let size = self.config.model.size;
         let images = no_grad(|| -> Result<Tensor> {
-            let z = Philox::new(self.config.run.seed, u64::MAX).normal(&[SAMPLES, self.config.model.style_dim], self.device)?;
+            let z = Philox::new(self.config.run.seed, u64::MAX)
+                .normal(&[SAMPLES, self.config.model.style_dim], self.device)?;
             let w = self.generator.mapping(&self.ema, &z)?;
             let w_plus = self.generator.truncate(&w, &self.w_avg()?, 0.8, None)?;
             Ok(self.generator.synthesis(&self.ema, &w_plus, &mut Noise::Fixed, None)?)

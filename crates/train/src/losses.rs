@@ -57,7 +57,8 @@ pub fn w_norm(offset: &Tensor) -> Result<Tensor> {
 pub fn pairwise_kl(encoder: &Tensor, generator: &Tensor) -> Result<Tensor> {
     let n = encoder.shape()[0];
     if encoder.shape().len() != 2 || generator.shape().len() != 2 || generator.shape()[0] != n || n < 2 {
-        let detail = format!("features {:?} and {:?}: [N, D] with one N ≥ 2 expected", encoder.shape(), generator.shape());
+        let detail =
+            format!("features {:?} and {:?}: [N, D] with one N ≥ 2 expected", encoder.shape(), generator.shape());
         return Err(TensorError::shape("pairwise_kl", detail));
     }
     let log_q = log_neighbours(encoder)?;
@@ -108,7 +109,13 @@ mod tests {
             (0..4)
                 .map(|i| {
                     let e: Vec<f64> = (0..4)
-                        .map(|j| if i == j { 0.0 } else { unit[i].iter().zip(&unit[j]).map(|(a, b)| a * b).sum::<f64>().exp() })
+                        .map(|j| {
+                            if i == j {
+                                0.0
+                            } else {
+                                unit[i].iter().zip(&unit[j]).map(|(a, b)| a * b).sum::<f64>().exp()
+                            }
+                        })
                         .collect();
                     let z: f64 = e.iter().sum();
                     e.into_iter().map(|x| x / z).collect()

@@ -96,8 +96,9 @@ mod tests {
     fn two_steps_match_pytorchs_adamw() {
         // torch.optim.AdamW([1., -2.], lr=.1, betas=(.9, .99), eps=1e-8, weight_decay=.01), gradients [.5, -1.] then [.25, 2.]:
         // by the formula in f64.
-        let mut params: Params =
-            [("p".to_string(), Tensor::from_vec(vec![1.0_f32, -2.0], &[2], Device::Cpu).unwrap())].into_iter().collect();
+        let mut params: Params = [("p".to_string(), Tensor::from_vec(vec![1.0_f32, -2.0], &[2], Device::Cpu).unwrap())]
+            .into_iter()
+            .collect();
         let mut adam = Adam::new(&params, |_| true).unwrap();
         let options = AdamOptions { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.01 };
         let (mut p, mut m, mut v) = ([1.0_f64, -2.0], [0.0; 2], [0.0; 2]);

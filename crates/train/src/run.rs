@@ -124,7 +124,8 @@ pub fn train(
     let folder = Folder::open(run, trainer, observe)?;
     let mut step = folder.first_step;
     let batch = config.batch as u64;
-    let options = LoaderOptions { batch_size: config.batch, seed: config.seed, flip: trainer.flip(), ..Default::default() };
+    let options =
+        LoaderOptions { batch_size: config.batch, seed: config.seed, flip: trainer.flip(), ..Default::default() };
     let size = dataset.size();
     let mut loader = Loader::new(dataset, options)?;
     loader.seek(step);
@@ -303,7 +304,9 @@ impl Folder {
             return Err(TrainError::run(path, format!("is the state of a {} run", header.architecture)));
         }
         if header.config != now {
-            observe(Event::Note("the configuration differs from the checkpoint's; the new one holds from here on".into()));
+            observe(Event::Note(
+                "the configuration differs from the checkpoint's; the new one holds from here on".into(),
+            ));
         }
         Ok(())
     }
@@ -330,8 +333,7 @@ impl Folder {
     fn write_metrics(&self, step: u64, window: &mut Window, batch: u64, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
         let images_per_second = (window.steps * batch) as f64 / seconds;
-        let losses: Vec<(String, f64)> =
-            window.sums.iter().map(|(k, (s, n))| (k.to_string(), s / *n as f64)).collect();
+        let losses: Vec<(String, f64)> = window.sums.iter().map(|(k, (s, n))| (k.to_string(), s / *n as f64)).collect();
         let mut line = Map::new();
         line.insert("step".into(), json!(step));
         line.insert("images".into(), json!(step * batch));

@@ -15,15 +15,23 @@ const GENERATOR: &str = include_str!("../../../configs/avatar64-cpu-generator.to
 const ENCODER: &str = include_str!("../../../configs/avatar64-cpu-encoder.toml");
 
 fn overrides(list: &[&str]) -> Vec<String> {
-    let small = ["run.batch=4", "run.log_steps=1", "run.sample_images=1000", "run.checkpoint_minutes=0", "data.count=100"];
+    let small =
+        ["run.batch=4", "run.log_steps=1", "run.sample_images=1000", "run.checkpoint_minutes=0", "data.count=100"];
     small.iter().chain(list).map(|s| s.to_string()).collect()
 }
 
 fn generator(images: u64, more: &[&str]) -> GeneratorTraining {
     let images = format!("run.images={images}");
     let mut list = vec![
-        images.as_str(), "model.size=8", "model.style_dim=8", "model.mapping_layers=2", "model.channel_base=64",
-        "model.channel_max=8", "model.discriminator_base=64", "model.discriminator_max=8", "loss.r1_interval=3",
+        images.as_str(),
+        "model.size=8",
+        "model.style_dim=8",
+        "model.mapping_layers=2",
+        "model.channel_base=64",
+        "model.channel_max=8",
+        "model.discriminator_base=64",
+        "model.discriminator_max=8",
+        "loss.r1_interval=3",
         "loss.path_length_interval=2",
     ];
     list.extend(more);
@@ -33,9 +41,18 @@ fn generator(images: u64, more: &[&str]) -> GeneratorTraining {
 fn encoder(images: u64) -> EncoderTraining {
     let images = format!("run.images={images}");
     let list = [
-        images.as_str(), "model.image_size=16", "model.generator_size=8", "model.style_dim=8", "model.backbone.patch=1",
-        "model.backbone.dims=[8,8,8]", "model.backbone.depths=[1,1,1]", "model.backbone.heads=[1,1,1]",
-        "model.map2style.width=8", "model.map2style.heads=1", "loss.perceptual=0.0", "model.backbone.stochastic_depth=0.1",
+        images.as_str(),
+        "model.image_size=16",
+        "model.generator_size=8",
+        "model.style_dim=8",
+        "model.backbone.patch=1",
+        "model.backbone.dims=[8,8,8]",
+        "model.backbone.depths=[1,1,1]",
+        "model.backbone.heads=[1,1,1]",
+        "model.map2style.width=8",
+        "model.map2style.heads=1",
+        "loss.perceptual=0.0",
+        "model.backbone.stochastic_depth=0.1",
     ];
     parse(ENCODER, "encoder.toml", &overrides(&list)).unwrap()
 }
@@ -89,7 +106,8 @@ fn a_run_falls_back_to_the_newest_whole_checkpoint() {
     let bytes = fs::read(&newest).unwrap();
     fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
     let events = train_generator(28, &broken, true).unwrap();
-    let notes: Vec<String> = events.iter().filter_map(|e| if let Event::Note(t) = e { Some(t.clone()) } else { None }).collect();
+    let notes: Vec<String> =
+        events.iter().filter_map(|e| if let Event::Note(t) = e { Some(t.clone()) } else { None }).collect();
     assert!(notes.iter().any(|n| n.contains("state-00000004")), "{notes:?}");
     assert!(notes.iter().any(|n| n.contains("state-00000003")), "{notes:?}");
     assert!(outcome(&whole) == outcome(&broken), "states or metrics differ");
@@ -114,7 +132,9 @@ fn an_encoder_run_trains_exports_and_resumes_with_the_same_bits() {
     run(20, &parts, false).unwrap();
     for step in [4, 5] {
         let state = parts.join(format!("checkpoints/state-{step:08}.safetensors"));
-        if step == 5 { fs::remove_file(state).unwrap() }
+        if step == 5 {
+            fs::remove_file(state).unwrap()
+        }
     }
     run(20, &parts, true).unwrap();
     assert!(outcome(&whole) == outcome(&parts), "states or metrics differ");
@@ -165,7 +185,8 @@ fn config_errors_name_the_key_and_the_line() {
     assert!(error.contains("nonsense"), "{error}");
     let error = parse::<GeneratorTraining>(GENERATOR, "c.toml", &["walk.batch=1".into()]).unwrap_err().to_string();
     assert!(error.contains("walk"), "{error}");
-    let ok: GeneratorTraining = parse(GENERATOR, "c.toml", &["data.style=adventurer".into(), "run.batch=8".into()]).unwrap();
+    let ok: GeneratorTraining =
+        parse(GENERATOR, "c.toml", &["data.style=adventurer".into(), "run.batch=8".into()]).unwrap();
     assert_eq!(ok.run.batch, 8);
 }
 

@@ -55,7 +55,13 @@ pub fn assert_close(what: &str, actual: &Tensor, expected: &Tensor, tolerance: f
     let (a, e) = (values(actual), values(expected));
     let scale = e.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
     let (d, at) = worst(&a, &e);
-    assert!(d <= tolerance * scale, "{what}: element {at} is {} instead of {} (tolerance {:e})", a[at], e[at], tolerance * scale);
+    assert!(
+        d <= tolerance * scale,
+        "{what}: element {at} is {} instead of {} (tolerance {:e})",
+        a[at],
+        e[at],
+        tolerance * scale
+    );
 }
 
 /// Asserts that an f32 result agrees with values computed in f64.
@@ -133,7 +139,10 @@ fn directional_error(objective: &Function, inputs: &[Tensor]) -> Result<f64> {
                 None => 0.0,
             };
             if !numeric.is_finite() || !analytic.is_finite() {
-                return Err(TensorError::shape("finite differences", format!("input {i}: {numeric} against {analytic}")));
+                return Err(TensorError::shape(
+                    "finite differences",
+                    format!("input {i}: {numeric} against {analytic}"),
+                ));
             }
             worst = worst.max((numeric - analytic).abs() / numeric.abs().max(analytic.abs()).max(1e-2));
         }

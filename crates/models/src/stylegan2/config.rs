@@ -32,7 +32,8 @@ pub(crate) fn check_size(what: &'static str, size: usize, channels: &Channels) -
     }
     let expected = resolutions(size).count();
     if channels.0.len() != expected || channels.0.contains(&0) {
-        let detail = format!("channels {:?} for {size} px: {expected} positive numbers (4 px first) expected", channels.0);
+        let detail =
+            format!("channels {:?} for {size} px: {expected} positive numbers (4 px first) expected", channels.0);
         return Err(ModelError::config(what, detail));
     }
     Ok(())
@@ -84,7 +85,8 @@ mod tests {
     #[test]
     fn impossible_sizes_are_named() {
         let channels = Channels(vec![8; 5]);
-        let config = GeneratorConfig { size: 60, style_dim: 8, mapping_layers: 2, mapping_lr_multiplier: 0.01, channels };
+        let config =
+            GeneratorConfig { size: 60, style_dim: 8, mapping_layers: 2, mapping_lr_multiplier: 0.01, channels };
         assert!(config.validate().unwrap_err().to_string().contains("60"));
         assert!(GeneratorConfig { size: 32, ..config }.validate().unwrap_err().to_string().contains("4 positive"));
     }

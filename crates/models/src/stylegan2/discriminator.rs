@@ -6,7 +6,10 @@ use swinstyle_modulated_conv2d::{LeakyRelu, conv2d_bias_act};
 use swinstyle_tensor::{Tensor, TensorError};
 use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
 
-use super::{Channels, FIR, Features, GAIN, SLOPE, config::{check_size, resolutions}};
+use super::{
+    Channels, FIR, Features, GAIN, SLOPE,
+    config::{check_size, resolutions},
+};
 use crate::{Init, Layout, Params, Result, Spec, layers::minibatch_stddev};
 
 /// Sizes of a discriminator.

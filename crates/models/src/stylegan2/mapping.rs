@@ -1,10 +1,13 @@
 //! The mapping network z → w and the truncation trick.
 
-use swinstyle_bias_act::{Activation, bias_act};
+use swinstyle_bias_act::Activation;
 use swinstyle_tensor::Tensor;
 
 use super::{EPSILON, GAIN, Generator, SLOPE};
-use crate::{Init, Params, Result, Spec, layers::pixel_norm};
+use crate::{
+    Init, Params, Result, Spec,
+    layers::{equal_linear, pixel_norm},
+};
 
 impl Generator {
     pub(super) fn mapping_specs(&self) -> Vec<Spec> {
@@ -24,13 +27,11 @@ impl Generator {
     /// `z` `[N, D]`; returns `w` `[N, D]`.
     pub fn mapping(&self, p: &Params, z: &Tensor) -> Result<Tensor> {
         let lr = self.config.mapping_lr_multiplier;
-        let gain = lr / (self.config.style_dim as f64).sqrt();
         let mut w = pixel_norm(z, EPSILON)?;
         for i in 1..=self.config.mapping_layers {
             let weight = p.get(&format!("style.{i}.weight"))?;
-            let bias = p.get(&format!("style.{i}.bias"))?.scale(lr)?;
-            let y = w.scale(gain)?.linear(weight, None)?;
-            w = bias_act(&y, Some(&bias), Activation::LeakyRelu { slope: SLOPE }, GAIN, None)?;
+            let bias = p.get(&format!("style.{i}.bias"))?;
+            w = equal_linear(&w, weight, Some(bias), lr, Activation::LeakyRelu { slope: SLOPE }, GAIN)?;
         }
         Ok(w)
     }

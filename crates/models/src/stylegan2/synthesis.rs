@@ -27,9 +27,7 @@ impl Generator {
     pub(super) fn synthesis_specs(&self) -> Vec<Spec> {
         let (c, d) = (&self.config.channels, self.config.style_dim);
         let c4 = c.at(4);
-        let mut specs = vec![
-            Spec::new("input.input", &[1, 4, 4, c4], Init::Normal { std: 1.0 }).stored(Layout::Nchw),
-        ];
+        let mut specs = vec![Spec::new("input.input", &[1, 4, 4, c4], Init::Normal { std: 1.0 }).stored(Layout::Nchw)];
         let conv = |name: &str, i: usize, o: usize, k: usize| {
             [
                 Spec::new(format!("{name}.conv.weight"), &[k, k, i, o], Init::Normal { std: 1.0 })
