@@ -5,7 +5,7 @@
 //! differentiated again.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
@@ -173,35 +173,35 @@ fn reaches(outputs: &[(&Tensor, Option<&Tensor>)], wanted: &HashSet<u64>) -> Has
     leads
 }
 
+/// What a dropped node owned.
+type Remains = (Vec<Tensor>, Box<Rule>);
+
+thread_local! {
+    /// Nodes met while another one is being freed; `None` while none is.
+    static GRAVEYARD: RefCell<Option<Vec<Remains>>> = const { RefCell::new(None) };
+}
+
 impl Drop for NodeInner {
     /// Frees long chains without recursion: a deep graph would otherwise overflow a small stack.
     fn drop(&mut self) {
-        thread_local! {
-            static GRAVEYARD: std::cell::RefCell<Option<Vec<(Vec<Tensor>, Box<Rule>)>>> = const { std::cell::RefCell::new(None) };
-        }
         let rule = std::mem::replace(&mut self.rule, Box::new(|_| Ok(Vec::new())));
-        let mine = (std::mem::take(&mut self.inputs), rule);
-        let nested = GRAVEYARD.try_with(|g| match g.try_borrow_mut() {
-            Ok(mut g) => match g.as_mut() {
-                Some(list) => Ok(list.push(mine)),
-                None => {
-                    *g = Some(Vec::new());
-                    Err(Some(mine))
-                }
-            },
-            Err(_) => Err(Some(mine)),
-        });
-        let Ok(Err(Some(mine))) = nested else { return };
-        drop(mine);
-        let _ = GRAVEYARD.try_with(|g| {
+        let mut mine = Some((std::mem::take(&mut self.inputs), rule));
+        // Without the list (the thread is ending) `mine` is dropped here, recursively.
+        let _ = GRAVEYARD.try_with(|graveyard| {
+            if let Some(list) = graveyard.borrow_mut().as_mut() {
+                list.extend(mine.take());
+                return;
+            }
+            graveyard.replace(Some(Vec::new()));
+            drop(mine.take());
             loop {
-                let next = g.borrow_mut().as_mut().and_then(Vec::pop);
+                let next = graveyard.borrow_mut().as_mut().and_then(Vec::pop);
                 match next {
                     Some(dead) => drop(dead),
                     None => break,
                 }
             }
-            *g.borrow_mut() = None;
+            graveyard.replace(None);
         });
     }
 }

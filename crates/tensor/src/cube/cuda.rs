@@ -2,11 +2,15 @@
 //!
 //! `cudarc` loads its libraries on first use and panics where one is missing, so each is looked for before it is called.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use cubecl::prelude::{ComputeClient, Runtime};
+use cubecl::{
+    device::Device as _,
+    prelude::{ComputeClient, Runtime},
+};
 use cubecl_cuda::{CudaDevice, CudaRuntime, install};
 use cudarc::driver::result as driver;
+
+use super::faults;
+use crate::Device;
 
 /// Number of CUDA devices; 0 where there is no driver.
 pub fn cuda_device_count() -> usize {
@@ -63,6 +67,10 @@ pub(super) fn open(index: usize) -> Result<ComputeClient<CudaRuntime>, String> {
         Some(_) => {}
     }
     // CubeCL expects the context to come up and panics where it does not (exclusive mode, no memory left).
-    catch_unwind(AssertUnwindSafe(|| CudaRuntime::client(&CudaDevice::new(index))))
-        .map_err(|_| "the driver refused to create a context; is the device in use or out of memory?".to_string())
+    let (this, id) = (Device::Cuda(index), CudaDevice::new(index).to_id());
+    faults::watch(id.type_id, id.index_id.into(), this);
+    faults::guarded(|| Ok(CudaRuntime::client(&CudaDevice::new(index)))).map_err(|error| {
+        let reason = faults::first(this).unwrap_or(error);
+        format!("the driver refused to create a context ({reason}); is the device in use or out of memory?")
+    })
 }

@@ -75,7 +75,8 @@ fn capabilities<R: Runtime>(client: &ComputeClient<R>) -> Description {
     let is = |dtype: DType| storage_type("describe", client, dtype).ok();
     let matrices = match (is(DType::F16), is(DType::F32)) {
         (Some(half), Some(single)) => {
-            let wanted = features.matmul.cmma.iter().filter(|m| (m.a_type, m.b_type, m.cd_type) == (half, half, single));
+            let wanted =
+                features.matmul.cmma.iter().filter(|m| (m.a_type, m.b_type, m.cd_type) == (half, half, single));
             wanted.map(|m| (m.m, m.n, m.k)).collect()
         }
         _ => Vec::new(),

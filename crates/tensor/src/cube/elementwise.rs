@@ -154,6 +154,8 @@ fn combine<N: Size>(a: Vector<f32, N>, b: Vector<f32, N>, #[comptime] op: Binary
 
 /// One vector of the output a unit. `dims` are the output's axes but the first, the last in vectors; the strides, one
 /// more, are in vectors of the operand, whose width is 1 where it repeats one element along the last axis.
+// The code that `#[cube]` makes has an argument `_a` for the width `A`.
+#[allow(clippy::duplicate_underscore_argument)]
 #[cube(launch_unchecked)]
 fn binary_kernel<F: Float, A: Size, B: Size, N: Size>(
     a: &Array<Vector<F, A>>,
@@ -210,7 +212,7 @@ impl Walk {
         let len: usize = plan.dims.iter().product();
         let outer_fit = |s: &[usize]| s[last] == 0 || s[..last].iter().all(|s| s % WIDTH == 0);
         // One axis may end within a vector: the padding takes the surplus.
-        let fits = last == 0 || plan.dims[last] % WIDTH == 0;
+        let fits = last == 0 || plan.dims[last].is_multiple_of(WIDTH);
         let width = if fits && outer_fit(&plan.a_strides) && outer_fit(&plan.b_strides) { WIDTH } else { 1 };
         let operand = |s: &[usize]| {
             let own = if s[last] == 0 { 1 } else { width };
@@ -350,16 +352,7 @@ pub fn adam<R: Runtime>(
             p_out.padded(WIDTH),
             m_out.padded(WIDTH),
             v_out.padded(WIDTH),
-            AdamFactorsLaunch::new(
-                keep,
-                rate,
-                v_scale,
-                beta1,
-                beta2,
-                one_minus_beta1,
-                one_minus_beta2,
-                epsilon,
-            ),
+            AdamFactorsLaunch::new(keep, rate, v_scale, beta1, beta2, one_minus_beta1, one_minus_beta2, epsilon),
             vectors,
             dtype,
         );

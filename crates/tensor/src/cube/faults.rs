@@ -1,9 +1,13 @@
 //! Failures of asynchronous work: collected where the backend reports them, handed out at the next wait.
+//!
+//! CubeCL runs each device on a thread of its own and meets exhausted memory or a lost device there with a panic, which it
+//! catches; the callers' next blocking call then panics too. Both are turned into errors here, without the panics' noise.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    cell::Cell,
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     sync::{
-        Mutex, PoisonError,
+        Mutex, Once, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -28,6 +32,54 @@ static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
 /// The largest allocation since the last wait: when memory runs out, the backend does not say for whom.
 static LARGEST_REQUEST: AtomicUsize = AtomicUsize::new(0);
 
+/// Ends of the names of CubeCL's device threads, with the devices that they run.
+static WATCHED: Mutex<Vec<(String, Device)>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// Whether this thread is inside [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Records panics of the thread that runs CubeCL's device `kind`, `index` as faults of `device`, instead of printing them.
+pub(super) fn watch(kind: u16, index: usize, device: Device) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic: &PanicHookInfo| {
+            // What is guarded becomes an error, which says the same.
+            if GUARDED.get() {
+                return;
+            }
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or_default();
+            let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(&(_, device)) = watched.iter().find(|(end, _)| name.starts_with("DS") && name.ends_with(end))
+            else {
+                drop(watched);
+                return previous(panic);
+            };
+            let detail = payload(panic.payload());
+            record(device, is_exhaustion(&detail), detail);
+        }));
+    });
+    let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    watched.push((format!("-{kind}-{index}"), device));
+}
+
+fn payload(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+        (Some(s), _) => s.clone(),
+        (_, Some(s)) => (*s).to_string(),
+        _ => "the device's thread stopped".to_string(),
+    }
+}
+
+/// Whether an error's text speaks of exhausted memory.
+fn is_exhaustion(text: &str) -> bool {
+    let text = text.to_ascii_lowercase().replace(['_', '-'], " ");
+    text.contains("out of memory") || text.contains("can't allocate")
+}
+
 /// Remembers a failure; called on the backend's threads.
 pub(super) fn record(device: Device, out_of_memory: bool, detail: String) {
     let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +97,7 @@ pub(super) fn requested(bytes: usize) {
 /// Waits for the stream and reports what failed since the last wait.
 pub(super) fn wait<R: Runtime>(op: &'static str, device: Device, client: &ComputeClient<R>) -> Result<()> {
     let done = guarded(|| block_on(client.sync()));
-    report(op, device, done).map(|()| ())
+    report(op, device, done)
 }
 
 /// Reads a buffer back after reporting what failed since the last wait.
@@ -63,41 +115,51 @@ pub(super) fn read<R: Runtime>(
     Ok(bytes)
 }
 
-/// Turns the panics with which CubeCL answers a lost device into errors.
-fn guarded<T>(f: impl FnOnce() -> std::result::Result<T, ServerError>) -> std::result::Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(f)) {
+/// Turns the panics with which CubeCL answers a failed device into errors.
+pub(super) fn guarded<T>(f: impl FnOnce() -> std::result::Result<T, ServerError>) -> std::result::Result<T, String> {
+    let outer = GUARDED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(f));
+    GUARDED.set(outer);
+    match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(first_words(&error)),
-        Err(panic) => Err(match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-            (Some(s), _) => s.clone(),
-            (_, Some(s)) => (*s).to_string(),
-            _ => "the device's thread stopped".to_string(),
-        }),
+        Err(panic) => Err(payload(&*panic)),
     }
 }
 
-/// An error's text without the backtraces that CubeCL appends.
+/// An error's text without the backtraces and generated sources that CubeCL appends.
 fn first_words(error: &ServerError) -> String {
     let one = |e: &ServerError| {
         let text = e.to_string();
-        text.split("Backtrace").next().unwrap_or_default().trim().replace('\n', " ")
+        let text = text.split("Backtrace").next().unwrap_or_default().split("[Source]").next().unwrap_or_default();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match text.char_indices().nth(600) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
     };
     match error {
-        ServerError::ServerUnhealthy { errors, .. } => {
-            errors.iter().map(one).collect::<Vec<_>>().join("; ")
-        }
+        ServerError::ServerUnhealthy { errors, .. } => errors.iter().map(one).collect::<Vec<_>>().join("; "),
         other => one(other),
     }
 }
 
-fn report<T>(op: &'static str, device: Device, outcome: std::result::Result<T, String>) -> Result<T> {
+/// Takes the failures recorded for a device.
+fn take(device: Device) -> Vec<Fault> {
     let mut faults = FAULTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mine, others) = faults.drain(..).partition::<Vec<_>, _>(|f| f.device == device);
+    let (mine, others) = faults.drain(..).partition(|f| f.device == device);
     *faults = others;
-    drop(faults);
-    let text = |detail: &str| detail.to_ascii_lowercase().replace(['_', '-'], " ");
-    let memory = mine.iter().any(|f| f.out_of_memory)
-        || outcome.as_ref().is_err_and(|e| text(e).contains("out of memory") || text(e).contains("outofmemory"));
+    mine
+}
+
+/// The first failure recorded for a device, in words.
+pub(super) fn first(device: Device) -> Option<String> {
+    take(device).into_iter().next().map(|f| f.detail)
+}
+
+fn report<T>(op: &'static str, device: Device, outcome: std::result::Result<T, String>) -> Result<T> {
+    let mine = take(device);
+    let memory = mine.iter().any(|f| f.out_of_memory) || outcome.as_ref().is_err_and(|e| is_exhaustion(e));
     if memory {
         return Err(TensorError::OutOfMemory { op, device, bytes: LARGEST_REQUEST.swap(0, Ordering::Relaxed) });
     }

@@ -1,7 +1,7 @@
 //! Transcendental functions of kernels, by the formulas of the host ([`crate::simd::math`]).
 //!
 //! Devices differ in the precision of their own: SPIR-V allows exp and ln errors that grow with the argument, and Mesa's
-//! tanh cancels near 0.
+//! tanh cancels near 0. Negation is written as a subtraction: cubecl 0.10 emits CUDA's unary minus, which its vectors lack.
 
 // `#[cube]` generates public items beside each function that cannot carry documentation.
 #![allow(missing_docs)]
@@ -23,6 +23,7 @@ pub fn ln<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 /// tanh x: an odd polynomial below 0.625, 1 − 2/(e²ˣ + 1) above.
 #[cube]
 pub fn tanh<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let zero = Vector::<f32, N>::new(0.0);
     let one = Vector::<f32, N>::new(1.0);
     let two = Vector::<f32, N>::new(2.0);
     let a = x.abs();
@@ -37,7 +38,7 @@ pub fn tanh<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     let limit = Vector::<f32, N>::new(10.0);
     let bounded = select_many(a.less_than(limit), a, limit);
     let big = one - two / (exp::<N>(two * bounded) + one);
-    let big = select_many(x.less_than(Vector::new(0.0)), -big, big);
+    let big = select_many(x.less_than(zero), zero - big, big);
     let y = select_many(a.less_than(Vector::new(0.625)), small, big);
     // The comparisons above drop NaN.
     select_many(x.equal(x), y, x)
@@ -46,17 +47,18 @@ pub fn tanh<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 /// 1/(1 + e⁻ˣ), by e^−|x| so that nothing overflows.
 #[cube]
 pub fn sigmoid<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let zero = Vector::<f32, N>::new(0.0);
     let one = Vector::<f32, N>::new(1.0);
-    let e = exp::<N>(-x.abs());
+    let e = exp::<N>(zero - x.abs());
     let positive = one / (one + e);
-    select_many(x.less_than(Vector::new(0.0)), e * positive, positive)
+    select_many(x.less_than(zero), e * positive, positive)
 }
 
 /// ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|).
 #[cube]
 pub fn softplus<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     let zero = Vector::<f32, N>::new(0.0);
-    let e = exp::<N>(-x.abs());
+    let e = exp::<N>(zero - x.abs());
     // ln(1 + e) loses small e; e − e²/2 keeps it.
     let series = e - e * e * Vector::new(0.5);
     let log = ln::<N>(Vector::new(1.0) + e);

@@ -1,8 +1,9 @@
 //! Batched matrix products: a register-tiled kernel with f32 sums.
 //!
-//! cubek-matmul was tried first: its `SimpleUnit` compiles a new kernel for nearly every shape (0.4 to 3.3 s each on
-//! lavapipe, where this one takes a tenth and serves every shape), its register arrays spill on CUDA, and it adds 80 s to a
-//! cold build. Its tensor-core strategies are the thing to add when f16 training comes.
+//! cubek-matmul was tried first. Its `SimpleUnit` compiles a new kernel for nearly every shape: 4 to 6 s each on lavapipe,
+//! where a variant of this one took 0.2 to 0.9 s in the same minute and there are eight for f32, whatever the shapes. Its
+//! register arrays spill on CUDA, and it adds more than a minute to a cold build. (It is three times faster on lavapipe once
+//! compiled, which no one waits for.) Its tensor-core strategies are the thing to add when f16 training comes.
 
 use cubecl::prelude::*;
 
@@ -120,7 +121,6 @@ fn matmul_kernel<F: Float, O: Float, W: Size>(
 ) {
     let width = W::value();
     let depth = comptime!(blueprint.depth);
-    let unroll = comptime!(8 / blueprint.vectors);
     // Vectors of four along a tile's side.
     let line = comptime!(SIDE * blueprint.vectors);
     let tile = comptime!(line * 4);
@@ -161,36 +161,78 @@ fn matmul_kernel<F: Float, O: Float, W: Size>(
             if unit < blocks {
                 let at = m_tile + side * 4;
                 if comptime!(blueprint.transpose_a) {
-                    store_rows::<F, W>(a, &mut a_tile, a_base, k + inner, at, k_end, extents.m, extents.m, inner, side, line);
+                    store_rows::<F, W>(
+                        a,
+                        &mut a_tile,
+                        a_base,
+                        k + inner,
+                        at,
+                        k_end,
+                        extents.m,
+                        extents.m,
+                        inner,
+                        side,
+                        line,
+                    );
                 } else {
-                    store_columns::<F, W>(a, &mut a_tile, a_base, at, k + inner, extents.m, k_end, extents.k, inner, side, line);
+                    store_columns::<F, W>(
+                        a,
+                        &mut a_tile,
+                        a_base,
+                        at,
+                        k + inner,
+                        extents.m,
+                        k_end,
+                        extents.k,
+                        inner,
+                        side,
+                        line,
+                    );
                 }
             } else {
                 let at = n_tile + side * 4;
                 if comptime!(blueprint.transpose_b) {
-                    store_columns::<F, W>(b, &mut b_tile, b_base, at, k + inner, extents.n, k_end, extents.k, inner, side, line);
+                    store_columns::<F, W>(
+                        b,
+                        &mut b_tile,
+                        b_base,
+                        at,
+                        k + inner,
+                        extents.n,
+                        k_end,
+                        extents.k,
+                        inner,
+                        side,
+                        line,
+                    );
                 } else {
-                    store_rows::<F, W>(b, &mut b_tile, b_base, k + inner, at, k_end, extents.n, extents.n, inner, side, line);
+                    store_rows::<F, W>(
+                        b,
+                        &mut b_tile,
+                        b_base,
+                        k + inner,
+                        at,
+                        k_end,
+                        extents.n,
+                        extents.n,
+                        inner,
+                        side,
+                        line,
+                    );
                 }
             }
             sync_cube();
-            // Unrolled: on a GPU loads overlap with arithmetic, and lavapipe, which masks what a loop
-            // carries, does so once for all.
-            for group in 0..comptime!(depth / unroll) {
+            for d in 0..depth {
                 #[unroll]
-                for step in 0..unroll {
-                    let d = group * unroll + step;
+                for i in 0..blueprint.vectors {
+                    let rows = a_tile[d * line + i * SIDE + row];
                     #[unroll]
-                    for i in 0..blueprint.vectors {
-                        let rows = a_tile[d * line + i * SIDE + row];
+                    for j in 0..blueprint.vectors {
+                        let columns = b_tile[d * line + j * SIDE + column];
                         #[unroll]
-                        for j in 0..blueprint.vectors {
-                            let columns = b_tile[d * line + j * SIDE + column];
-                            #[unroll]
-                            for r in 0..4usize {
-                                let at = comptime!((i * blueprint.vectors + j) * 4 + r);
-                                sums[at] = sums[at] + Vector::new(rows[r]) * columns;
-                            }
+                        for r in 0..4usize {
+                            let at = comptime!((i * blueprint.vectors + j) * 4 + r);
+                            sums[at] = sums[at] + Vector::new(rows[r]) * columns;
                         }
                     }
                 }

@@ -1,11 +1,9 @@
 //! Adapters that wgpu finds, and their clients.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
 use cubecl::{
+    device::Device as _,
     future::block_on,
     prelude::{ComputeClient, Runtime},
 };
@@ -96,8 +94,7 @@ pub(super) fn open(index: usize) -> Result<ComputeClient<WgpuRuntime>, String> {
         return Err(format!("there {verb} {} wgpu adapter{s}; index {index} does not exist", found.len()));
     };
     // CubeCL expects device creation to succeed and panics where the driver refuses.
-    let created = catch_unwind(AssertUnwindSafe(|| request(adapter)))
-        .unwrap_or_else(|_| Err("the driver refused to create a device".to_string()));
+    let created = faults::guarded(|| Ok(request(adapter))).and_then(|made| made);
     let (device, queue) = created.map_err(|reason| format!("{} ({}): {reason}", shown.name, shown.driver))?;
 
     let this = Device::Wgpu(index);
@@ -116,7 +113,10 @@ pub(super) fn open(index: usize) -> Result<ComputeClient<WgpuRuntime>, String> {
         queue,
         backend: adapter.get_info().backend,
     };
-    Ok(WgpuRuntime::client(&init_device(setup, RuntimeOptions::default())))
+    let opened = init_device(setup, RuntimeOptions::default());
+    let id = opened.to_id();
+    faults::watch(id.type_id, id.index_id.into(), this);
+    Ok(WgpuRuntime::client(&opened))
 }
 
 /// A device with every feature and limit of its adapter, as `cubecl-wgpu` asks for.

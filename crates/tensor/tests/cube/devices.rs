@@ -110,7 +110,10 @@ fn uploads_and_downloads_keep_every_bit() {
     for len in [0, 1, 3, 4, 1001] {
         let [cpu, gpu] = pair(len as u64, &[len]);
         assert_eq!(cpu.to_vec().unwrap(), gpu.to_vec().unwrap());
-        assert_eq!(cpu.to_device(wgpu()).unwrap().to_device(Device::Cpu).unwrap().to_vec().unwrap(), cpu.to_vec().unwrap());
+        assert_eq!(
+            cpu.to_device(wgpu()).unwrap().to_device(Device::Cpu).unwrap().to_vec().unwrap(),
+            cpu.to_vec().unwrap()
+        );
     }
     wgpu().synchronize().unwrap();
 }

@@ -26,8 +26,14 @@ fn permutations_match_the_cpu() {
 
 #[test]
 fn slices_and_pads_match_the_cpu_and_undo_each_other() {
-    let cases: [(&[usize], usize, usize, usize); 6] =
-        [(&[7], 0, 2, 3), (&[5, 8], 0, 1, 3), (&[5, 8], 1, 4, 4), (&[3, 6, 5], 1, 2, 3), (&[4, 4], 0, 2, 0), (&[0, 4], 1, 1, 2)];
+    let cases: [(&[usize], usize, usize, usize); 6] = [
+        (&[7], 0, 2, 3),
+        (&[5, 8], 0, 1, 3),
+        (&[5, 8], 1, 4, 4),
+        (&[3, 6, 5], 1, 2, 3),
+        (&[4, 4], 0, 2, 0),
+        (&[0, 4], 1, 1, 2),
+    ];
     for (i, (shape, axis, start, take)) in cases.into_iter().enumerate() {
         let [x, gx] = pair(i as u64, shape);
         let (y, gy) = (x.slice(axis, start, take).unwrap(), gx.slice(axis, start, take).unwrap());
@@ -57,7 +63,8 @@ fn concatenations_match_the_cpu() {
 
 #[test]
 fn resampling_and_its_adjoint_match_the_cpu() {
-    for (shape, to) in [([2, 5, 7, 3], [8, 4]), ([1, 8, 8, 4], [3, 5]), ([1, 4, 4, 8], [4, 4]), ([1, 1, 1, 1], [3, 2])] {
+    for (shape, to) in [([2, 5, 7, 3], [8, 4]), ([1, 8, 8, 4], [3, 5]), ([1, 4, 4, 8], [4, 4]), ([1, 1, 1, 1], [3, 2])]
+    {
         let [x, gx] = pair(1, &shape).map(|t| t.as_leaf());
         type Resize = fn(&Tensor, usize, usize) -> Tensor;
         let functions: [Resize; 3] = [

@@ -31,8 +31,7 @@ fn check(shape: [usize; 5], transpose_a: bool, transpose_b: bool, seed: u64) {
         let lead = if batch > 0 { vec![batch] } else { vec![] };
         [lead, if transposed { vec![columns, rows] } else { vec![rows, columns] }].concat()
     };
-    let ([a, ga], [b, gb]) =
-        (pair(seed, &of(ba, m, k, transpose_a)), pair(seed + 1, &of(bb, k, n, transpose_b)));
+    let ([a, ga], [b, gb]) = (pair(seed, &of(ba, m, k, transpose_a)), pair(seed + 1, &of(bb, k, n, transpose_b)));
     let (y, gy) =
         (a.matmul_with(&b, transpose_a, transpose_b).unwrap(), ga.matmul_with(&gb, transpose_a, transpose_b).unwrap());
     let what = format!("{shape:?} {transpose_a} {transpose_b}");

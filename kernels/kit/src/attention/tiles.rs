@@ -89,7 +89,7 @@ pub fn product<S: Simd, T: Scalar>(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n % LANES == 0 && out.len() >= m * n && b.len() >= k * n);
+    assert!(n.is_multiple_of(LANES) && out.len() >= m * n && b.len() >= k * n);
     assert!(if let Start::Tile(s) = start { s.len() >= m * n } else { true });
     assert!(k == 0 || a.data.len() > (m - 1) * a.row + (k - 1) * a.column);
     let start = match start {

@@ -51,7 +51,7 @@ impl Windows {
 
     /// Whether some windows hold padding.
     pub fn is_padded(&self) -> bool {
-        self.height % self.window[0].max(1) != 0 || self.width % self.window[1].max(1) != 0
+        !self.height.is_multiple_of(self.window[0].max(1)) || !self.width.is_multiple_of(self.window[1].max(1))
     }
 
     /// Entries of a relative-position table for one head: (2·rows − 1)·(2·columns − 1).

@@ -3,6 +3,7 @@
 mod activation;
 mod elementwise;
 mod forward;
+mod narrow;
 mod pack;
 mod tile;
 mod vector;
@@ -28,6 +29,10 @@ fn conv_as<T: Real>(kernel: &Conv, inputs: &[&[T]], output: &mut [T]) -> Result<
     let Some(inputs) = ConvInputs::new(&kernel.fusion, inputs.iter().copied()) else {
         return Err(TensorError::shape("conv2d", "an input is missing"));
     };
+    if narrow::fits(&kernel.problem) {
+        Arch::new().dispatch(narrow::Narrow { kernel, inputs: &inputs, output });
+        return Ok(());
+    }
     Arch::new().dispatch(forward::Forward { kernel, inputs: &inputs, output })
 }
 
@@ -41,7 +46,13 @@ pub(crate) fn weight_gradient<T: Scalar>(kernel: &WeightGradient, inputs: &[&[T]
 
 fn weight_gradient_as<T: Real>(kernel: &WeightGradient, inputs: &[&[T]], output: &mut [T]) -> Result<()> {
     let (pre, post) = kernel.scales(inputs);
-    Arch::new().dispatch(weight_gradient::Gradient { kernel, x: inputs[0], grad: inputs[1], pre, post, output })
+    let (p, x, grad) = (&kernel.problem, inputs[0], inputs[1]);
+    // Vectors run along the output channels: where these are few (to RGB) the images change roles.
+    if p.out_channels <= 4 && p.in_channels > p.out_channels {
+        let (problem, pre, post) = (&p.adjoint(), post, pre);
+        return Arch::new().dispatch(weight_gradient::Gradient { problem, x: grad, grad: x, pre, post, output });
+    }
+    Arch::new().dispatch(weight_gradient::Gradient { problem: p, x, grad, pre, post, output })
 }
 
 /// The same slices under the element type that the tag has named.

@@ -34,6 +34,9 @@ pub(crate) trait Real: Scalar {
         no: Self::Vector<S>,
     ) -> Self::Vector<S>;
 
+    /// Sum of the lanes, in an order fixed by the instruction set.
+    fn reduce<S: Simd>(simd: S, a: Self::Vector<S>) -> Self;
+
     /// Loads a register; any alignment.
     ///
     /// # Safety
@@ -56,7 +59,7 @@ pub(crate) trait Real: Scalar {
 }
 
 macro_rules! real {
-    ($t:ty, $vector:ident, $splat:ident, $mul_add:ident, $mul:ident, $add:ident, $greater:ident, $select:ident) => {
+    ($t:ty, $vector:ident, $splat:ident, $mul_add:ident, $mul:ident, $add:ident, $greater:ident, $select:ident, $sum:ident) => {
         impl Real for $t {
             type Vector<S: Simd> = S::$vector;
 
@@ -90,9 +93,14 @@ macro_rules! real {
             ) -> S::$vector {
                 simd.$select(simd.$greater(a, b), yes, no)
             }
+
+            #[inline(always)]
+            fn reduce<S: Simd>(simd: S, a: S::$vector) -> Self {
+                simd.$sum(a)
+            }
         }
     };
 }
 
-real!(f32, f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s, greater_than_f32s, select_f32s);
-real!(f64, f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s, greater_than_f64s, select_f64s);
+real!(f32, f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s, greater_than_f32s, select_f32s, reduce_sum_f32s);
+real!(f64, f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s, greater_than_f64s, select_f64s, reduce_sum_f64s);

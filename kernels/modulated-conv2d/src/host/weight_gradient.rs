@@ -15,7 +15,7 @@ use super::{
     vector::Real,
 };
 use crate::{
-    launch::WeightGradient,
+    Problem,
     plan::{Phase, reach},
 };
 
@@ -24,14 +24,19 @@ const ENOUGH_BLOCKS: usize = 32;
 /// Packed bytes of a band: all tasks of a lone part share it, several parts each have one in their second-level cache.
 const SHARED_BYTES: usize = 4 << 20;
 const PART_BYTES: usize = 512 << 10;
+/// Channels up to which a gradient is read where it lies: its pixels are then near enough for the first-level cache's sets.
+const IN_PLACE_CHANNELS: usize = 128;
 /// Packed bytes of the rows that one visit of a task keeps in a first-level cache over all taps.
 const VISIT_BYTES: usize = 20 << 10;
 
 const OP: &str = "conv2d_weight_grad";
 
 /// Computes a weight gradient.
+///
+/// The kernel's problem may be the adjoint of that of the weight, with both images and scales exchanged: the same pairs of
+/// pixels meet, and the sums are stored transposed.
 pub(super) struct Gradient<'a, T: Real> {
-    pub(super) kernel: &'a WeightGradient,
+    pub(super) problem: &'a Problem,
     pub(super) x: &'a [T],
     pub(super) grad: &'a [T],
     pub(super) pre: Option<&'a [T]>,
@@ -56,7 +61,7 @@ struct TapPlan {
 
 struct Plan<'a, S, T: Real> {
     simd: S,
-    kernel: &'a WeightGradient,
+    problem: &'a Problem,
     x: &'a [T],
     grad: &'a [T],
     pre: Option<&'a [T]>,
@@ -74,13 +79,21 @@ struct Band {
     rows: Range<usize>,
 }
 
-/// A band's packed rows.
+/// A band's rows as the tiles read them.
 struct Packed<T: Real> {
     x: Scratch<T>,
-    /// Image row of the first packed one, and their number.
+    /// Image rows that are packed.
     x_rows: Range<usize>,
-    /// Every output row of the band's positions, phase by phase within a position.
-    grad: Scratch<T>,
+    /// Every output row of the band's positions, phase by phase within a position; `None` where it is read in place.
+    grad: Option<Scratch<T>>,
+}
+
+/// How gradient rows are reached, in elements.
+#[derive(Clone, Copy)]
+struct GradSteps {
+    row: usize,
+    block: usize,
+    position: usize,
 }
 
 /// Where the sums go; tasks write disjoint channels.
@@ -96,7 +109,7 @@ impl<T: Real> WithSimd for Gradient<'_, T> {
     type Output = Result<()>;
 
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let p = &self.kernel.problem;
+        let p = self.problem;
         assert_eq!(self.output.len(), p.weight_shape().iter().product::<usize>());
         let (rows, columns) = (Phase::of(p, 0), Phase::of(p, 1));
         let lanes = T::lanes::<S>();
@@ -127,15 +140,15 @@ impl<T: Real> WithSimd for Gradient<'_, T> {
                 }
             }
         }
-        let Self { kernel, x, grad, pre, post, output } = self;
-        let plan = Plan { simd, kernel, x, grad, pre, post, rows, taps, x_layout, grad_layout };
+        let Self { problem, x, grad, pre, post, output } = self;
+        let plan = Plan { simd, problem, x, grad, pre, post, rows, taps, x_layout, grad_layout };
         plan.run(output)
     }
 }
 
 impl<S: Simd, T: Real> Plan<'_, S, T> {
     fn run(&self, output: &mut [T]) -> Result<()> {
-        if self.taps.len() < self.kernel.problem.geometry.kernel.iter().product() {
+        if self.taps.len() < self.problem.geometry.kernel.iter().product() {
             // A tap that meets no pixel has no task.
             output.fill(T::ZERO);
         }
@@ -150,7 +163,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let len = output.len();
         let mut sums = Scratch::new(OP, len * parts)?;
         // Taps without a task hold zeros in every part.
-        if self.taps.len() < self.kernel.problem.geometry.kernel.iter().product() {
+        if self.taps.len() < self.problem.geometry.kernel.iter().product() {
             sums.get_mut().fill(T::ZERO);
         }
         let each = |(part, sums): (usize, &mut [T])| self.part(cut(part), Target(sums.as_mut_ptr()));
@@ -172,7 +185,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
 
     /// Cuts the images into bands of at most `bytes` packed bytes, and into no fewer than `least` where there are rows enough.
     fn bands(&self, bytes: usize, least: usize) -> Vec<Band> {
-        let p = &self.kernel.problem;
+        let p = self.problem;
         let positions = self.rows.iter().map(|r| r.count).max().unwrap_or(0);
         let stride = self.rows.first().map_or(1, |r| r.stride);
         let row = (self.x_layout.row_len() * stride + self.grad_layout.row_len() * self.rows.len()) * size_of::<T>();
@@ -195,31 +208,48 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
     }
 
     fn pack(&self, band: &Band) -> Result<Packed<T>> {
-        let p = &self.kernel.problem;
+        let p = self.problem;
         let Range { start: first, end } = reach(&self.rows, band.rows.clone(), p.input[0]);
         let x_len = self.x_layout.row_len().max(1);
         let mut x = Scratch::new(OP, (end - first) * x_len)?;
         let width = p.input[1] * p.in_channels;
-        let scale = self.pre.map(|s| &s[band.image * p.in_channels..][..p.in_channels]);
         x.get_mut().par_chunks_mut(x_len).enumerate().for_each(|(i, packed)| {
             let row = &self.x[(band.image * p.input[0] + first + i) * width..][..width];
-            pack_row(self.simd, &self.x_layout, row, scale, packed);
+            pack_row(self.simd, &self.x_layout, row, None, packed);
         });
+        Ok(Packed { x, x_rows: first..end, grad: if self.in_place() { None } else { Some(self.pack_grad(band)?) } })
+    }
+
+    fn pack_grad(&self, band: &Band) -> Result<Scratch<T>> {
+        let p = self.problem;
         let [oh, ow] = p.geometry.output;
         let phases = self.rows.len();
         let grad_len = self.grad_layout.row_len();
         let mut grad = Scratch::new(OP, band.rows.len() * phases * grad_len)?;
         let width = ow * p.out_channels;
-        let scale = self.post.map(|s| &s[band.image * p.out_channels..][..p.out_channels]);
         grad.get_mut().par_chunks_mut(grad_len).enumerate().for_each(|(i, packed)| {
             let phase = &self.rows[i % phases];
             let y = phase.first + (band.rows.start + i / phases) * phase.step;
             if y < oh {
                 let row = &self.grad[(band.image * oh + y) * width..][..width];
-                pack_row(self.simd, &self.grad_layout, row, scale, packed);
+                pack_row(self.simd, &self.grad_layout, row, None, packed);
             }
         });
-        Ok(Packed { x, x_rows: first..end, grad })
+        Ok(grad)
+    }
+
+    /// Whether gradient rows need no packing: whole vectors, no phases, pixels close to each other.
+    fn in_place(&self) -> bool {
+        let o = self.problem.out_channels;
+        self.grad_layout.stride == 1 && o % self.grad_layout.block == 0 && o <= IN_PLACE_CHANNELS
+    }
+
+    fn grad_steps(&self) -> GradSteps {
+        let (l, o) = (&self.grad_layout, self.problem.out_channels);
+        match self.in_place() {
+            true => GradSteps { row: self.problem.geometry.output[1] * o, block: l.block, position: o },
+            false => GradSteps { row: l.row_len(), block: l.block_len(), position: l.block },
+        }
     }
 
     /// Adds a band to one block of input by one block of output channels.
@@ -232,7 +262,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         resume: bool,
         target: Target<T>,
     ) -> Result<()> {
-        let p = &self.kernel.problem;
+        let p = self.problem;
         let (depth, step) = (self.x_layout.block, self.grad_layout.block);
         let lanes = T::lanes::<S>();
         let o = grad_block * step;
@@ -244,6 +274,13 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let visit = (x_columns + self.grad_layout.block_len() * self.rows.len()) * size_of::<T>();
         let visit = (VISIT_BYTES / visit).max(1);
         let mut pairs = Vec::with_capacity(visit);
+        let steps = self.grad_steps();
+        let [oh, ow] = p.geometry.output;
+        let grad = match &packed.grad {
+            Some(grad) => grad.get(),
+            // Without phases position q is output row q.
+            None => &self.grad[(band.image * oh + band.rows.start) * ow * p.out_channels..],
+        };
         for start in band.rows.clone().step_by(visit) {
             for (tap, sums) in self.taps.iter().zip(sums.get_mut().chunks_exact_mut(depth * width)) {
                 pairs.clear();
@@ -253,16 +290,15 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                     if y >= packed.x_rows.start as isize && y < packed.x_rows.end as isize {
                         let x = (y as usize - packed.x_rows.start) * self.x_layout.row_len() + x_block * x_columns;
                         let row = (q - band.rows.start) * self.rows.len() + tap.phase;
-                        let grad = row * self.grad_layout.row_len() + grad_block * self.grad_layout.block_len();
-                        pairs.push((x + tap.x, grad + tap.grad));
+                        pairs.push((x + tap.x, row * steps.row + grad_block * steps.block + tap.grad));
                     }
                 }
                 let products = Products {
                     x: packed.x.get(),
-                    grad: packed.grad.get(),
+                    grad,
                     pairs: &pairs,
                     count: tap.count,
-                    step,
+                    step: steps.position,
                     depth,
                     vectors,
                     resume: start > band.rows.start,
@@ -271,16 +307,23 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                 products.run(self.simd);
             }
         }
+        // A band lies in one image, so its scales are factors of its sums.
         let (i, inputs) = (x_block * depth, depth.min(p.in_channels - x_block * depth));
-        for (tap, sums) in self.taps.iter().zip(sums.get().chunks_exact(depth * width)) {
-            for (c, sums) in sums.chunks_exact(width).take(inputs).enumerate() {
-                let at = (tap.weight * p.in_channels + i + c) * p.out_channels + o;
-                // SAFETY: the row lies inside the weight, and no other task has these channels.
-                let to = unsafe { std::slice::from_raw_parts_mut(target.0.add(at), channels) };
-                if resume {
-                    to.iter_mut().zip(sums).for_each(|(to, &s)| *to += s);
-                } else {
-                    to.copy_from_slice(&sums[..channels]);
+        let post = self.post.map(|s| &s[band.image * p.out_channels + o..][..channels]);
+        for (tap, sums) in self.taps.iter().zip(sums.get_mut().chunks_exact_mut(depth * width)) {
+            for (c, sums) in sums.chunks_exact_mut(width).take(inputs).enumerate() {
+                let pre = self.pre.map_or(T::ONE, |s| s[band.image * p.in_channels + i + c]);
+                for (k, s) in sums[..channels].iter_mut().enumerate() {
+                    *s *= pre * post.map_or(T::ONE, |s| s[k]);
+                }
+                let (at, step) = match p.geometry.transpose {
+                    true => ((tap.weight * p.out_channels + o) * p.in_channels + i + c, p.in_channels),
+                    false => ((tap.weight * p.in_channels + i + c) * p.out_channels + o, 1),
+                };
+                for (k, &sum) in sums[..channels].iter().enumerate() {
+                    // SAFETY: the element lies inside the weight, and no other task has these channels.
+                    let to = unsafe { &mut *target.0.add(at + k * step) };
+                    *to = if resume { *to + sum } else { sum };
                 }
             }
         }
