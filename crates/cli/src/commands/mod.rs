@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and what they share: device and output.
 
+mod convert;
 mod data;
 mod demo;
 mod doctor;
@@ -43,6 +44,8 @@ enum Command {
     Invert(invert::Invert),
     /// Make images of random codes.
     Generate(generate::Generate),
+    /// Write a model that can be read as a model file of this program, by default in f16.
+    Convert(convert::Convert),
     /// Invert held-out portraits and put them on a page.
     Demo(demo::Demo),
     /// Check the kernels against fixtures, and time them.
@@ -89,6 +92,7 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Train(command) => train::run(&context, command),
         Command::Invert(args) => invert::run(&context, args),
         Command::Generate(args) => generate::run(&context, args),
+        Command::Convert(args) => convert::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::Kernels(command) => kernels::run(&context, command),
     }
