@@ -139,7 +139,7 @@ pub fn window_query_attention(
 }
 
 fn check_heads(heads: usize, channels: usize, channels2: usize) -> Result<()> {
-    if heads == 0 || channels == 0 || channels % heads != 0 || channels2 != 2 * channels {
+    if heads == 0 || channels == 0 || !channels.is_multiple_of(heads) || channels2 != 2 * channels {
         let detail = format!("{channels} channels of queries, {channels2} of keys and values, {heads} heads");
         return Err(TensorError::shape(OP, detail));
     }

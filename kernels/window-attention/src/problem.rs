@@ -48,7 +48,7 @@ impl Problem {
         let &[batch, height, width, channels] = qkv else {
             return Err(TensorError::shape(OP, format!("qkv {qkv:?} is not [B, H, W, 3C]")));
         };
-        if heads == 0 || channels == 0 || channels % (3 * heads) != 0 {
+        if heads == 0 || heads > channels || !channels.is_multiple_of(3 * heads) {
             let detail = format!("qkv {qkv:?} does not hold 3 · {heads} heads of equal length");
             return Err(TensorError::shape(OP, detail));
         }

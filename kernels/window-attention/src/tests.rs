@@ -209,9 +209,11 @@ fn bad_shapes_are_errors_that_name_them() {
     fails(window_attention(&qkv, None, &t(&[49, 3]), &p), "[49, 3]");
     fails(window_attention(&qkv, Some(&t(&[8])), &table, &p), "pad_qkv");
     fails(window_attention(&qkv, None, &table, &WindowAttention { heads: 0, ..p }), "heads");
+    fails(window_attention(&qkv, None, &table, &WindowAttention { heads: usize::MAX, ..p }), "heads");
     fails(window_attention(&qkv, None, &table, &WindowAttention { shift: [4, 0], ..p }), "shift");
     fails(window_attention(&qkv, None, &table, &WindowAttention { window: [0, 4], ..p }), "window");
     fails(window_attention(&qkv, None, &table, &WindowAttention { window: [1 << 20, 1 << 20], ..p }), "window");
+    fails(window_attention(&qkv, None, &table, &WindowAttention { window: [usize::MAX, 4], ..p }), "window");
     fails(window_attention(&qkv, None, &table, &WindowAttention { scale: f64::NAN, ..p }), "scale");
 }
 

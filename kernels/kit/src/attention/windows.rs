@@ -56,7 +56,9 @@ impl Windows {
 
     /// Entries of a relative-position table for one head: (2·rows − 1)·(2·columns − 1).
     pub fn table_len(&self) -> usize {
-        (2 * self.window[0]).saturating_sub(1) * (2 * self.window[1]).saturating_sub(1)
+        let [rows, columns] = self.window.map(|w| w.saturating_mul(2).saturating_sub(1));
+        // Saturating: it is asked before a window's size is judged.
+        rows.saturating_mul(columns)
     }
 
     /// The table's entry for a query cell and a key cell.
