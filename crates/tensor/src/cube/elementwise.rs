@@ -3,6 +3,9 @@
 //! Arithmetic is in f32 whatever the storage, by the formulas of the host twins. Kernels work on vectors of four elements;
 //! buffers are padded to whole vectors, so lengths need not divide.
 
+// The code that `#[cube]` makes has arguments `_a` and `_b` for the widths `A` and `B`.
+#![allow(clippy::duplicate_underscore_argument)]
+
 use cubecl::prelude::*;
 
 use super::{
@@ -154,8 +157,6 @@ fn combine<N: Size>(a: Vector<f32, N>, b: Vector<f32, N>, #[comptime] op: Binary
 
 /// One vector of the output a unit. `dims` are the output's axes but the first, the last in vectors; the strides, one
 /// more, are in vectors of the operand, whose width is 1 where it repeats one element along the last axis.
-// The code that `#[cube]` makes has an argument `_a` for the width `A`.
-#[allow(clippy::duplicate_underscore_argument)]
 #[cube(launch_unchecked)]
 fn binary_kernel<F: Float, A: Size, B: Size, N: Size>(
     a: &Array<Vector<F, A>>,
