@@ -42,7 +42,7 @@ impl Blueprint {
 
 /// 4 where it divides the channels, else 1: few variants to compile, and 2 gains little over 1.
 pub(crate) fn width(channels: usize) -> usize {
-    if channels % 4 == 0 { 4 } else { 1 }
+    if channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
 impl swinstyle_kit::Blueprint for Blueprint {

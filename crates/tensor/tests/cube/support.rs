@@ -31,7 +31,7 @@ pub fn assert_near(what: &str, actual: &Tensor, expected: &Tensor, relative: f32
     for (i, (&a, &e)) in a.iter().zip(&e).enumerate() {
         let same = a == e || (a.is_nan() && e.is_nan());
         let excess = if same { 0.0 } else { (a - e).abs() / (relative * e.abs() + absolute) };
-        if !(excess <= worst.0) {
+        if excess > worst.0 || excess.is_nan() {
             worst = (excess, i);
         }
     }

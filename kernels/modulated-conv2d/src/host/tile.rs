@@ -232,7 +232,7 @@ pub(crate) struct TileShape {
 impl TileShape {
     /// The tile for rows of `count` pixels: the one that wastes least on the last tile, larger ones first.
     pub(crate) fn new<S: Simd>(count: usize, vectors: usize, block: usize) -> Self {
-        let fits = |c: &usize| c * vectors + vectors + 1 <= S::REGISTER_COUNT.max(10);
+        let fits = |c: &usize| c * vectors + vectors < S::REGISTER_COUNT.max(10);
         // Two vectors of weights are loaded a step whatever the pixels: about what a pixel and a half cost.
         let cost = |c: &usize| count.div_ceil(*c) * (2 * c + 3);
         let pixels = [MAX_PIXELS, 13, 11, 8, 6, 4, 2, 1].into_iter().filter(fits).min_by_key(cost).unwrap_or(1);

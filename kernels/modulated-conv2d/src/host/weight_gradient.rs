@@ -241,7 +241,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
     /// Whether gradient rows need no packing: whole vectors, no phases, pixels close to each other.
     fn in_place(&self) -> bool {
         let o = self.problem.out_channels;
-        self.grad_layout.stride == 1 && o % self.grad_layout.block == 0 && o <= IN_PLACE_CHANNELS
+        self.grad_layout.stride == 1 && o.is_multiple_of(self.grad_layout.block) && o <= IN_PLACE_CHANNELS
     }
 
     fn grad_steps(&self) -> GradSteps {
