@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn gradients_of_both_orders_match_finite_differences() {
         let x = |shape: &[usize]| uniform("x", shape, DType::F64, Device::Cpu).unwrap();
-        let functions: [(&dyn Fn(&[Tensor]) -> Result<Tensor>, Tensor); 2] =
+        let functions: [(&swinstyle_kit::testing::Function, Tensor); 2] =
             [(&|xs| pixel_norm(&xs[0], 1e-2), x(&[3, 5])), (&|xs| minibatch_stddev(&xs[0], 2, 1e-2), x(&[4, 2, 3, 2]))];
         for (f, x) in functions {
             let (first, second) =

@@ -129,7 +129,7 @@ impl StyleformerConfig {
             return error(format!("style_dim {} is not between 1 and 65536", self.style_dim));
         }
         let h = &self.map2style;
-        if h.heads == 0 || h.width == 0 || h.width % h.heads != 0 || h.width > 1 << 16 {
+        if h.heads == 0 || h.width == 0 || !h.width.is_multiple_of(h.heads) || h.width > 1 << 16 {
             return error(format!("map2style.heads {} do not divide map2style.width {}", h.heads, h.width));
         }
         if !h.window.is_power_of_two() || h.window > 256 {
