@@ -183,9 +183,13 @@ pub fn train(
     Ok(())
 }
 
+/// Losses of a step by name, not yet read back from the device.
+type Losses = Vec<(&'static str, Tensor)>;
+
 /// Losses since the last line of metrics.
 struct Window {
-    pending: Vec<(u64, Vec<u64>, Vec<(&'static str, Tensor)>)>,
+    /// Steps, the images of their batches, and their losses.
+    pending: Vec<(u64, Vec<u64>, Losses)>,
     sums: BTreeMap<&'static str, (f64, u64)>,
     steps: u64,
     since: Instant,
@@ -196,7 +200,7 @@ impl Window {
         Self { pending: Vec::new(), sums: BTreeMap::new(), steps: 0, since: Instant::now() }
     }
 
-    fn push(&mut self, step: u64, indices: Vec<u64>, losses: Vec<(&'static str, Tensor)>) {
+    fn push(&mut self, step: u64, indices: Vec<u64>, losses: Losses) {
         self.steps += 1;
         self.pending.push((step, indices, losses));
     }
