@@ -12,12 +12,15 @@ use super::{Case, Work};
 /// Taps of StyleGAN2's filter.
 const FIR: [f64; 4] = [1.0, 3.0, 3.0, 1.0];
 
+/// An operation on its inputs.
+type Forward = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
+
 /// An operation on tensors that are made once.
 struct Operation {
     /// The first of `tensors` get gradients.
     leaves: usize,
     tensors: Vec<Tensor>,
-    forward: Box<dyn Fn(&[Tensor]) -> Result<Tensor>>,
+    forward: Forward,
 }
 
 pub(super) fn cases(device: Device) -> Vec<Case> {

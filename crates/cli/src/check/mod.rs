@@ -32,6 +32,9 @@ pub use compare::Comparison;
 use files::Source;
 use fixture::{Fixture, Results};
 
+/// The comparisons of a case, computed when it is its turn.
+type Run<'a> = Box<dyn FnOnce() -> Result<Vec<Comparison>> + 'a>;
+
 /// How one case went.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
@@ -83,7 +86,7 @@ pub fn run(
     let sources = files::find(folder)?;
     let mut outcomes = Vec::new();
     for source in &sources {
-        let (case, run): (String, Box<dyn FnOnce() -> Result<Vec<Comparison>>>) = match source {
+        let (case, run): (String, Run<'_>) = match source {
             Source::Pair { case, safetensors, torch } => {
                 (case.clone(), Box::new(move || checkpoints::run(safetensors, torch, device)))
             }

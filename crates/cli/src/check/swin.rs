@@ -15,6 +15,9 @@ use super::{
     case::{self, Inputs, Named},
 };
 
+/// Shape, base and scale of a procedural weight.
+type Described = (Vec<usize>, f64, f64);
+
 pub(super) fn run(f: &Fixture) -> Result<Results> {
     let depths: Vec<usize> = f.get("depths")?;
     let embed_dim: usize = f.get("embed_dim")?;
@@ -34,7 +37,7 @@ pub(super) fn run(f: &Fixture) -> Result<Results> {
     })?;
     let image = [("image", Layout::Nchw)];
     // Weights of 30 million values are described, not stored.
-    let described: Option<BTreeMap<String, (Vec<usize>, f64, f64)>> = f.find("weights")?;
+    let described: Option<BTreeMap<String, Described>> = f.find("weights")?;
     let (inputs, fixed) = match described {
         None => (Inputs::of_network(f, &swin.specs(), &image)?, None),
         Some(described) => {
