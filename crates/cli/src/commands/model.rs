@@ -1,6 +1,6 @@
 //! Which model file a command uses.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -17,8 +17,8 @@ pub(super) struct ModelFile {
 }
 
 impl ModelFile {
-    /// The file to load: the argument, `SWINSTYLE_MODEL`, or the shipped model, looked for from the working folder and
-    /// from the program's own place upwards.
+    /// The file to load: the argument, `SWINSTYLE_MODEL`, or the shipped model, looked for upwards from the working folder and
+    /// from the program's own place.
     pub(super) fn locate(&self) -> Result<PathBuf> {
         if let Some(path) = &self.path {
             return Ok(path.clone());
@@ -27,7 +27,8 @@ impl ModelFile {
             return Ok(path.into());
         }
         let program = std::env::current_exe().unwrap_or_default();
-        let places = std::iter::once(Path::new("")).chain(program.ancestors().skip(1));
+        let here = std::env::current_dir().unwrap_or_default();
+        let places = here.ancestors().chain(program.ancestors().skip(1));
         match places.map(|p| p.join(SHIPPED)).find(|p| p.is_file()) {
             Some(path) => Ok(path),
             None => bail!("{SHIPPED} was not found; name a model file with --model"),
