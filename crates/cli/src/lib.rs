@@ -16,7 +16,22 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     quiet_vulkan();
     output::remember_panics();
-    output::finish(commands::run_from_arguments)
+    in_pool(|| output::finish(commands::run_from_arguments))
+}
+
+/// Runs `f` on a thread of the pool that the host kernels share.
+///
+/// A parallel loop that starts outside of the pool wakes a thread of it and sleeps until that one is done: two switches of
+/// context for each of the thousands of kernels in a training step. One that starts inside takes its part of the work
+/// itself.
+pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    // As large as the main thread's: kernels for GPUs are expanded on it. An error means that the pool stands already.
+    let _ = rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build_global();
+    // A pool of one thread must stay free for the loops of other threads, such as those that load images.
+    match rayon::current_num_threads() {
+        1 => f(),
+        _ => rayon::scope(|_| f()),
+    }
 }
 
 /// Where there is no session with a display, Mesa's Vulkan layer that sorts devices by it prints an `error:` line for every

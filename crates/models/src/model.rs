@@ -127,6 +127,10 @@ impl Model {
             params.to_archive("discriminator.", &d.specs(), &mut archive)?;
             config.insert("discriminator".into(), to_json("discriminator", &d.config)?);
         }
+        // How the networks were trained stays with them, whatever writes the file anew.
+        if let Some(training) = self.header.config.get("training") {
+            config.insert("training".into(), training.clone());
+        }
         archive.arrays.insert("w_avg".into(), Array::new(self.w_avg.shape().to_vec(), self.w_avg.to_vec()?)?);
         archive.check_finite()?;
         archive.set_header(&CheckpointHeader { config: Value::Object(config), ..self.header.clone() });

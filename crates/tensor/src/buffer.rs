@@ -16,6 +16,8 @@ use crate::{Device, Result, Scalar, TensorError, counters, cube::CubeBuffer};
 #[derive(Debug)]
 pub struct HostBuffer<T: Scalar> {
     data: Vec<T>,
+    /// Whether it is the pool's. What a caller brought is not: the pool would grow by every image that is read.
+    pooled: bool,
 }
 
 /// Freed allocations by element type and capacity, with the bytes that they hold.
@@ -58,13 +60,15 @@ impl<T: Scalar> HostBuffer<T> {
                 let mut data = *data;
                 data.truncate(len);
                 data.resize(len, T::ZERO);
-                return Ok(Self { data });
+                return Ok(Self { data, pooled: true });
             }
         }
         let mut data: Vec<T> = Vec::new();
         data.try_reserve_exact(capacity).map_err(|_| oom())?;
         data.resize(len, T::ZERO);
-        Ok(Self { data })
+        // An allocator may give more than was asked for; that would be found again under no size.
+        let pooled = bytes >= POOL_MIN && data.capacity() == capacity;
+        Ok(Self { data, pooled })
     }
 
     /// A buffer of zeros.
@@ -76,17 +80,17 @@ impl<T: Scalar> HostBuffer<T> {
 
     /// Takes over a vector.
     pub fn from_vec(data: Vec<T>) -> Self {
-        Self { data }
+        Self { data, pooled: false }
     }
 }
 
 impl<T: Scalar> Drop for HostBuffer<T> {
     fn drop(&mut self) {
-        let capacity = self.data.capacity();
-        let bytes = capacity * size_of::<T>();
-        if bytes < POOL_MIN || capacity != rounded(capacity) {
+        if !self.pooled {
             return;
         }
+        let capacity = self.data.capacity();
+        let bytes = capacity * size_of::<T>();
         if let Ok(mut pool) = POOL.lock()
             && pool.bytes + bytes <= POOL_LIMIT
         {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use swinstyle_data::{
     Picture,
     picture::{difference, sheet},
@@ -19,7 +19,7 @@ use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 use crate::{
     Adam, Result, TrainError, Trainer,
     config::{EncoderTraining, RunConfig, check_run},
-    generator::{descend, load_adam, options, save_adam, to_json},
+    generator::{descend, load_adam, options, save_adam, to_json, training_record},
     losses::{l2, pairwise_kl, w_norm},
 };
 
@@ -261,15 +261,21 @@ impl Trainer for EncoderTrainer {
 
     fn export(&self, folder: &Path, header: &CheckpointHeader) -> Result<PathBuf> {
         let path = folder.join("model.safetensors");
-        self.model(&CheckpointHeader { architecture: "swinstyleformer".into(), ..header.clone() })
-            .save(&path, FloatDtype::F32)?;
+        let mut training = self.model.header.config.get("training").cloned().unwrap_or_else(|| json!({}));
+        training["encoder"] = training_record(&header.config, header.images_seen);
+        let header = CheckpointHeader {
+            architecture: "swinstyleformer".into(),
+            config: json!({ "training": training }),
+            ..header.clone()
+        };
+        self.model(&header).save(&path, FloatDtype::F32)?;
         Ok(path)
     }
 
     fn header(&self, step: u64) -> Result<CheckpointHeader> {
         Ok(CheckpointHeader {
             architecture: "swinstyleformer-training".into(),
-            preset: String::new(),
+            preset: self.config.model.preset_name().unwrap_or_default().into(),
             config: self.config_json()?,
             step,
             images_seen: step * self.config.run.batch as u64,

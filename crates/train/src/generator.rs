@@ -266,6 +266,7 @@ impl Trainer for GeneratorTrainer {
             config: serde_json::json!({
                 "generator": to_json(&self.generator.config)?,
                 "discriminator": to_json(&self.discriminator.config)?,
+                "training": { "generator": training_record(&header.config, header.images_seen) },
             }),
             ..header.clone()
         });
@@ -291,6 +292,11 @@ impl Trainer for GeneratorTrainer {
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Value> {
     serde_json::to_value(value)
         .map_err(|e| TrainError::Config { path: "configuration".into(), detail: format!("cannot be written: {e}") })
+}
+
+/// What a model's file says about the training of one of its networks.
+pub(crate) fn training_record(config: &Value, images_seen: u64) -> Value {
+    serde_json::json!({ "config": config, "images_seen": images_seen })
 }
 
 pub(crate) fn save_scalar(name: &str, value: &Tensor, archive: &mut Archive) -> Result<()> {

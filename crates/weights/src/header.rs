@@ -15,7 +15,7 @@ pub(crate) const KEY: &str = "swinstyle";
 pub struct CheckpointHeader {
     /// What the weights are of, such as `stylegan2` or `swinstyleformer`.
     pub architecture: String,
-    /// The preset that the configuration started from, such as `avatar64`.
+    /// The preset whose sizes the network has, such as `avatar64`; empty where they are nobody's.
     pub preset: String,
     /// The whole configuration, as the code that builds the model wants it.
     pub config: Value,

@@ -42,6 +42,9 @@ fn problems() -> Vec<Problem> {
         make(1, 3, 4, [3, 5], transposed([2, 5], [3, 5], 3)),
         make(1, 5, 3, [4, 4], transposed([1, 1], [4, 4], 2)),
         make(2, 8, 8, [1, 1], transposed([4, 4], [1, 1], 1)),
+        // Enough channels and tiles for Winograd's form on the cpu.
+        make(2, 36, 41, [13, 15], conv([3, 3], [13, 15], 1, 1)),
+        make(1, 64, 32, [18, 16], conv([3, 3], [18, 16], 1, 0)),
     ];
     // Both factors at once, unequal negative and large pads, an output that outruns the input.
     let odd =

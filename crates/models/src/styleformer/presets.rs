@@ -33,6 +33,11 @@ impl StyleformerConfig {
         };
         Ok(config)
     }
+
+    /// The name of the preset with exactly these sizes.
+    pub fn preset_name(&self) -> Option<&'static str> {
+        PRESETS.into_iter().find(|name| Self::preset(name).is_ok_and(|preset| preset == *self))
+    }
 }
 
 fn avatar(dims: &[usize], depths: &[usize], heads: &[usize], width: usize, style_dim: usize) -> StyleformerConfig {

@@ -41,6 +41,7 @@ fn presets_are_valid_and_have_the_styles_levels_and_sizes_of_their_generators() 
     ];
     for (name, styles, sides) in expected {
         let c = StyleformerConfig::preset(name).unwrap();
+        assert_eq!(c.preset_name(), Some(name));
         let encoder = Styleformer::new(c.clone()).unwrap();
         let levels = c.levels();
         assert_eq!(c.n_styles(), styles);

@@ -8,8 +8,8 @@ use swinstyle_tensor::Result;
 
 use super::{
     activation::Activation,
-    pack::{PanelLayout, Panels, RowLayout, Scratch, pack_row},
-    tile::{OutputRow, Place, Row, Store, TileShape, run},
+    pack::{Output, PanelLayout, Panels, RowLayout, Scratch, pack_row},
+    tile::{Place, Row, Store, TileShape, run},
     vector::Real,
 };
 use crate::{
@@ -33,11 +33,8 @@ struct Plan<'a, S, T: Real> {
     /// post for every image and bias once, padded to whole output blocks.
     post: Option<Vec<T>>,
     bias: Option<Vec<T>>,
-    output: OutputRow<T>,
+    output: Output<T>,
 }
-
-// SAFETY: the output pointer is written through by bands only, which own disjoint rows.
-unsafe impl<S: Sync, T: Real> Sync for Plan<'_, S, T> {}
 
 /// Rows `from..to` of every phase of one image.
 #[derive(Debug, Clone, Copy)]
@@ -79,24 +76,16 @@ impl<T: Real> WithSimd for Forward<'_, T> {
             whole(1).max(whole(2))
         };
         let row = RowLayout::new(p.in_channels, block, &phases[1], padded);
-        let pad = |s: &[T]| {
-            let mut to = Vec::with_capacity(s.len().div_ceil(p.out_channels) * panel.count() * panel.width);
-            for s in s.chunks(p.out_channels) {
-                to.extend_from_slice(s);
-                to.resize(to.len().next_multiple_of(panel.width), T::ZERO);
-            }
-            to
-        };
         let plan = Plan {
             simd,
             kernel,
             inputs,
             panels: Panels::pack(simd, panel, inputs.weight)?,
-            post: inputs.post.map(pad),
-            bias: inputs.bias.map(pad),
+            post: inputs.post.map(|s| panel.padded(s)),
+            bias: inputs.bias.map(|b| panel.padded(b)),
             phases,
             row,
-            output: OutputRow(output.as_mut_ptr()),
+            output: Output(output.as_mut_ptr()),
         };
         let bands = plan.bands();
         // Few bands leave threads idle: then the blocks of output channels are spread as well.
@@ -212,7 +201,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                     let pixel = (band.image * p.geometry.output[0] + y) * ow + phase.first;
                     let store = || Store {
                         // SAFETY: the pixel lies inside the output, whose length was checked.
-                        y: OutputRow(unsafe { self.output.0.add(pixel * o + first_channel) }),
+                        y: Output(unsafe { self.output.0.add(pixel * o + first_channel) }),
                         step: phase.step * o,
                         channels,
                         post: self.post.as_ref().map(|s| &s[band.image * padded + first_channel..][..width]),

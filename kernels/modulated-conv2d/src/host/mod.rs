@@ -8,6 +8,7 @@ mod pack;
 mod tile;
 mod vector;
 mod weight_gradient;
+mod winograd;
 
 use pulp::Arch;
 use swinstyle_tensor::{DType, Result, Scalar, TensorError};
@@ -32,6 +33,9 @@ fn conv_as<T: Real>(kernel: &Conv, inputs: &[&[T]], output: &mut [T]) -> Result<
     if narrow::fits(&kernel.problem) {
         Arch::new().dispatch(narrow::Narrow { kernel, inputs: &inputs, output });
         return Ok(());
+    }
+    if winograd::fits(&kernel.problem) {
+        return Arch::new().dispatch(winograd::Winograd { kernel, inputs: &inputs, output });
     }
     Arch::new().dispatch(forward::Forward { kernel, inputs: &inputs, output })
 }

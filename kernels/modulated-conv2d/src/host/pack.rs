@@ -4,12 +4,31 @@
 //! a tap is a shift by P elements. Read in place, pixels of 512 channels are 2 KiB apart and fall into the same few cache
 //! sets. The style is applied on the way, and zero columns stand where the kernel leaves the image.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use swinstyle_tensor::{HostBuffer, Result};
 
 use super::vector::Real;
 use crate::plan::Phase;
+
+/// Pointer through which tasks write disjoint elements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output<T>(pub(crate) *mut T);
+
+// SAFETY: whoever writes through it proves that no other task writes the same elements.
+unsafe impl<T> Send for Output<T> {}
+// SAFETY: the same.
+unsafe impl<T> Sync for Output<T> {}
+
+impl<T> Output<T> {
+    /// The pointer; a method, so that closures capture the wrapper and not its field.
+    #[inline(always)]
+    pub(crate) fn get(self) -> *mut T {
+        self.0
+    }
+}
 
 /// Scratch memory that starts on a cache line, so that aligned vectors never straddle two.
 pub(crate) struct Scratch<T: Real> {
@@ -202,6 +221,16 @@ impl PanelLayout {
         if rest <= self.lanes { self.lanes } else { self.width }
     }
 
+    /// Values per output channel, one row of them or more, padded to whole output blocks.
+    pub(crate) fn padded<T: Real>(&self, values: &[T]) -> Vec<T> {
+        let mut to = Vec::with_capacity(values.len() / self.outputs * self.count() * self.width);
+        for row in values.chunks(self.outputs) {
+            to.extend_from_slice(row);
+            to.resize(to.len().next_multiple_of(self.width), T::ZERO);
+        }
+        to
+    }
+
     /// Elements of a channel block of a full output block.
     fn panel_len(&self) -> usize {
         self.block * self.taps * self.width
@@ -214,12 +243,20 @@ impl PanelLayout {
 }
 
 impl<T: Real> Panels<T> {
-    /// Packs a weight, a channel block a task: its rows are read as they lie in memory.
+    /// Packs a weight in the order in which it lies in memory: a task owns a tap and a block of what comes next.
     pub(crate) fn pack<S: Simd>(simd: S, layout: PanelLayout, weight: &[T]) -> Result<Self> {
         let blocks = layout.inputs.div_ceil(layout.block);
-        let mut data = Scratch::new("conv2d", blocks * layout.block_len())?;
-        let pack = |(block, to)| simd.vectorize(PackBlock { layout: &layout, weight, block, to });
-        data.get_mut().par_chunks_mut(layout.block_len()).enumerate().for_each(pack);
+        let mut data = Scratch::<T>::new("conv2d", blocks * layout.block_len())?;
+        let to = Output(data.get_mut().as_mut_ptr());
+        let slabs = if layout.transpose { layout.count() } else { blocks };
+        (0..layout.taps * slabs).into_par_iter().with_min_len(2).for_each(|task| {
+            let (tap, slab) = (task / slabs, task % slabs);
+            let (blocks, panels) = match layout.transpose {
+                true => (0..blocks, slab..slab + 1),
+                false => (slab..slab + 1, 0..layout.count()),
+            };
+            simd.vectorize(PackTap { layout: &layout, weight, tap, blocks, panels, to });
+        });
         Ok(Self { layout, data })
     }
 
@@ -227,30 +264,39 @@ impl<T: Real> Panels<T> {
     pub(crate) fn panel(&self, panel: usize) -> &[T] {
         &self.data.get()[panel * self.layout.panel_len()..]
     }
+
+    /// All output blocks of a channel block.
+    pub(crate) fn block(&self, block: usize) -> &[T] {
+        &self.data.get()[block * self.layout.block_len()..][..self.layout.block_len()]
+    }
 }
 
-/// Packs one channel block.
-struct PackBlock<'a, T> {
+/// Packs one tap of some channel blocks by some output blocks.
+struct PackTap<'a, T> {
     layout: &'a PanelLayout,
     weight: &'a [T],
-    block: usize,
-    to: &'a mut [T],
+    tap: usize,
+    blocks: Range<usize>,
+    panels: Range<usize>,
+    to: Output<T>,
 }
 
-impl<T: Real> WithSimd for PackBlock<'_, T> {
+impl<T: Real> WithSimd for PackTap<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let Self { layout: l, weight, block, to } = self;
-        let first = block * l.block;
-        let channels = l.block.min(l.inputs - first);
-        for tap in 0..l.taps {
-            for panel in 0..l.count() {
+        let Self { layout: l, weight, tap, blocks, panels, to } = self;
+        for block in blocks {
+            let first = block * l.block;
+            let channels = l.block.min(l.inputs - first);
+            for panel in panels.clone() {
                 let width = l.width_of(panel);
                 let from = panel * l.width;
                 let valid = width.min(l.outputs - from);
-                let to = &mut to[panel * l.panel_len() + tap * l.block * width..][..l.block * width];
+                let at = block * l.block_len() + panel * l.panel_len() + tap * l.block * width;
+                // SAFETY: the tap's part of a channel block of an output block belongs to this task and lies inside the panels.
+                let to = unsafe { std::slice::from_raw_parts_mut(to.get().add(at), l.block * width) };
                 if l.transpose {
                     if valid < width || channels < l.block {
                         to.fill(T::ZERO);
@@ -268,6 +314,7 @@ impl<T: Real> WithSimd for PackBlock<'_, T> {
                         to[..valid].copy_from_slice(from);
                         to[valid..].fill(T::ZERO);
                     }
+                    to[channels * width..].fill(T::ZERO);
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{activation::Activation, vector::Real};
+use super::{activation::Activation, pack::Output, vector::Real};
 
 /// Largest C: with two vectors its accumulators, one vector of broadcasts and two of weights fill 32 registers.
 pub(crate) const MAX_PIXELS: usize = 14;
@@ -51,7 +51,7 @@ pub(crate) struct Row<'a, T> {
 /// The tile store with its epilogue.
 pub(crate) struct Store<'a, T> {
     /// From the first element of the first pixel on.
-    pub(crate) y: OutputRow<T>,
+    pub(crate) y: Output<T>,
     /// Elements from a pixel to the next.
     pub(crate) step: usize,
     /// Output channels, at most the width.
@@ -64,10 +64,6 @@ pub(crate) struct Store<'a, T> {
     pub(crate) bias: Option<&'a [T]>,
     pub(crate) activation: Option<Activation<T>>,
 }
-
-/// Pointer to where a row of pixels is written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OutputRow<T>(pub(crate) *mut T);
 
 /// [`Row`] compiled for C pixels, V vectors of channels and blocks of P channels.
 struct Tiles<'a, 'b, T, const C: usize, const V: usize, const P: usize>(&'b mut Row<'a, T>);
@@ -150,7 +146,7 @@ impl<T: Real, const C: usize, const V: usize, const P: usize> WithSimd for Tiles
 /// # Safety
 /// `sums` must hold V vectors, and the pixel's `channels` elements must be writable.
 #[inline(always)]
-unsafe fn finish<S: Simd, T: Real, const V: usize>(simd: S, store: &Store<T>, pixel: usize, sums: *mut T) {
+pub(crate) unsafe fn finish<S: Simd, T: Real, const V: usize>(simd: S, store: &Store<T>, pixel: usize, sums: *mut T) {
     let lanes = T::lanes::<S>();
     let y = store.y.0.wrapping_add(pixel * store.step);
     let whole = store.channels == V * lanes;

@@ -25,6 +25,9 @@ pub(crate) trait Real: Scalar {
     /// `a + b`.
     fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
+    /// `a − b`.
+    fn minus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
     /// `a > b ? yes : no`, lane by lane.
     fn if_greater<S: Simd>(
         simd: S,
@@ -59,7 +62,7 @@ pub(crate) trait Real: Scalar {
 }
 
 macro_rules! real {
-    ($t:ty, $vector:ident, $splat:ident, $mul_add:ident, $mul:ident, $add:ident, $greater:ident, $select:ident, $sum:ident) => {
+    ($t:ty, $vector:ident, $splat:ident, $mul_add:ident, $mul:ident, $add:ident, $sub:ident, $greater:ident, $select:ident, $sum:ident) => {
         impl Real for $t {
             type Vector<S: Simd> = S::$vector;
 
@@ -84,6 +87,11 @@ macro_rules! real {
             }
 
             #[inline(always)]
+            fn minus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$sub(a, b)
+            }
+
+            #[inline(always)]
             fn if_greater<S: Simd>(
                 simd: S,
                 a: S::$vector,
@@ -102,5 +110,27 @@ macro_rules! real {
     };
 }
 
-real!(f32, f32s, splat_f32s, mul_add_e_f32s, mul_f32s, add_f32s, greater_than_f32s, select_f32s, reduce_sum_f32s);
-real!(f64, f64s, splat_f64s, mul_add_e_f64s, mul_f64s, add_f64s, greater_than_f64s, select_f64s, reduce_sum_f64s);
+real!(
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_e_f32s,
+    mul_f32s,
+    add_f32s,
+    sub_f32s,
+    greater_than_f32s,
+    select_f32s,
+    reduce_sum_f32s
+);
+real!(
+    f64,
+    f64s,
+    splat_f64s,
+    mul_add_e_f64s,
+    mul_f64s,
+    add_f64s,
+    sub_f64s,
+    greater_than_f64s,
+    select_f64s,
+    reduce_sum_f64s
+);

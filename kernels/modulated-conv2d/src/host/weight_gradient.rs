@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use swinstyle_tensor::Result;
 
 use super::{
-    pack::{RowLayout, Scratch, pack_row},
+    pack::{Output, RowLayout, Scratch, pack_row},
     vector::Real,
 };
 use crate::{
@@ -96,15 +96,6 @@ struct GradSteps {
     position: usize,
 }
 
-/// Where the sums go; tasks write disjoint channels.
-#[derive(Clone, Copy)]
-struct Target<T>(*mut T);
-
-// SAFETY: the pointer is written through by tasks that own disjoint elements.
-unsafe impl<T> Send for Target<T> {}
-// SAFETY: the same.
-unsafe impl<T> Sync for Target<T> {}
-
 impl<T: Real> WithSimd for Gradient<'_, T> {
     type Output = Result<()>;
 
@@ -158,7 +149,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let parts = most.min(bands.len());
         let cut = |part: usize| &bands[bands.len() * part / parts..bands.len() * (part + 1) / parts];
         if parts == 1 {
-            return self.part(&bands, Target(output.as_mut_ptr()));
+            return self.part(&bands, Output(output.as_mut_ptr()));
         }
         let len = output.len();
         let mut sums = Scratch::new(OP, len * parts)?;
@@ -166,7 +157,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         if self.taps.len() < self.problem.geometry.kernel.iter().product() {
             sums.get_mut().fill(T::ZERO);
         }
-        let each = |(part, sums): (usize, &mut [T])| self.part(cut(part), Target(sums.as_mut_ptr()));
+        let each = |(part, sums): (usize, &mut [T])| self.part(cut(part), Output(sums.as_mut_ptr()));
         sums.get_mut().par_chunks_mut(len).enumerate().try_for_each(each)?;
         let sums = sums.get();
         const CHUNK: usize = 4096;
@@ -196,7 +187,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
     }
 
     /// Sums of some bands, in order.
-    fn part(&self, bands: &[Band], target: Target<T>) -> Result<()> {
+    fn part(&self, bands: &[Band], target: Output<T>) -> Result<()> {
         for (i, band) in bands.iter().enumerate() {
             let packed = self.pack(band)?;
             let (xs, gs) = (self.x_layout.blocks(), self.grad_layout.blocks());
@@ -260,7 +251,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         x_block: usize,
         grad_block: usize,
         resume: bool,
-        target: Target<T>,
+        target: Output<T>,
     ) -> Result<()> {
         let p = self.problem;
         let (depth, step) = (self.x_layout.block, self.grad_layout.block);
@@ -322,7 +313,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                 };
                 for (k, &sum) in sums[..channels].iter().enumerate() {
                     // SAFETY: the element lies inside the weight, and no other task has these channels.
-                    let to = unsafe { &mut *target.0.add(at + k * step) };
+                    let to = unsafe { &mut *target.get().add(at + k * step) };
                     *to = if resume { *to + sum } else { sum };
                 }
             }

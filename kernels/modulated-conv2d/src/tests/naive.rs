@@ -142,8 +142,15 @@ fn weight_gradient_is_the_sum_of_its_definition() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let p = problems()[1];
-    let c = Case::new(&p, DType::F32);
+    let direct = problems()[1];
+    let winograd = *problems().iter().find(|p| p.in_channels == 36).unwrap();
+    for p in [direct, winograd] {
+        bits_do_not_depend_on_the_number_of_threads(&p);
+    }
+}
+
+fn bits_do_not_depend_on_the_number_of_threads(p: &Problem) {
+    let c = Case::new(p, DType::F32);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
