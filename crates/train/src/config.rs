@@ -36,8 +36,14 @@ pub enum DataConfig {
         /// Whether half of the images are mirrored.
         flip: bool,
         /// MiB of decoded images that may be kept in memory.
+        #[serde(default = "decoded_mib")]
         memory_mib: usize,
     },
+}
+
+/// Enough for 40,000 images of 64 px or 2,700 of 256.
+fn decoded_mib() -> usize {
+    512
 }
 
 impl DataConfig {
