@@ -4,6 +4,7 @@
 //! training (leaves of the tape), averages (EMA) and frozen networks. Images are NHWC in [−1, 1].
 
 mod checkpoint;
+pub mod edit;
 mod error;
 pub mod layers;
 mod model;

@@ -155,6 +155,17 @@ impl Params {
         Self { map: self.map.iter().map(leaf).collect() }
     }
 
+    /// FNV-1a over names and values: what belongs to these weights (codes, directions, an encoder) can tell them from others.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+        for (name, value) in self.iter() {
+            let values = value.to_vec()?;
+            let bytes = name.bytes().chain(values.into_iter().flat_map(f32::to_le_bytes));
+            hash = bytes.fold(hash, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+        }
+        Ok(format!("{hash:016x}"))
+    }
+
     /// A copy on another device.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         let map = self.map.iter().map(|(k, v)| Ok((k.clone(), v.to_device(device)?)));

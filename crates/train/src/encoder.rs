@@ -45,19 +45,8 @@ pub struct EncoderTrainer {
 
 /// Prefix of the generator's weights among those that are trained.
 const DECODER: &str = "generator.";
-/// Metadata key of the generator's fingerprint.
+/// Metadata key of the generator's fingerprint: a run must go on against the generator that it began with.
 const GENERATOR: &str = "generator_fingerprint";
-
-/// FNV-1a over the generator's weights as they were given: a run must go on against the generator that it began with.
-fn fingerprint(model: &Model) -> Result<String> {
-    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-    for (name, value) in model.generator_params.iter() {
-        let values = value.to_vec()?;
-        let bytes = name.bytes().chain(values.into_iter().flat_map(f32::to_le_bytes));
-        hash = bytes.fold(hash, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    }
-    Ok(format!("{hash:016x}"))
-}
 
 impl EncoderTrainer {
     /// A fresh encoder against the generator of `model`; `samples` are shown on the sample sheets.
@@ -237,12 +226,12 @@ impl Trainer for EncoderTrainer {
                 params.under(DECODER).to_archive(&format!("{prefix}generator."), &g, archive)?;
             }
         }
-        archive.metadata.insert(GENERATOR.into(), fingerprint(&self.model)?);
+        archive.metadata.insert(GENERATOR.into(), self.model.generator_params.fingerprint()?);
         save_adam("optim.", &self.adam, archive)
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
-        if archive.metadata.get(GENERATOR) != Some(&fingerprint(&self.model)?) {
+        if archive.metadata.get(GENERATOR) != Some(&self.model.generator_params.fingerprint()?) {
             let detail = "was trained against another generator; give the one that the run began with";
             return Err(TrainError::run(archive.origin(), detail));
         }
