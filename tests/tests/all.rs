@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod editing;
 mod fixtures;
 mod golden;
 mod images;

@@ -6,7 +6,7 @@ mod file;
 mod grid;
 mod metrics;
 
-pub use file::{encode_label_png, encode_png, write_atomic, write_label_png, write_png};
+pub use file::{encode_animation, encode_label_png, encode_png, write_atomic, write_label_png, write_png};
 pub use grid::{difference, grid, sheet};
 pub use metrics::{mse, psnr, psnr_from_mse, ssim};
 

@@ -142,20 +142,22 @@ impl Model {
         let Some((encoder, params)) = &self.encoder else {
             return Err(ModelError::config("model", "it has no encoder: only a trained inversion model can invert"));
         };
-        no_grad(|| {
-            let w_plus = encoder.encode(params, images, &self.w_avg)?;
-            let images = self.generator.synthesis(&self.generator_params, &w_plus, &mut Noise::Fixed, None)?;
-            Ok(Inversion { w_plus, images })
-        })
+        let w_plus = no_grad(|| encoder.encode(params, images, &self.w_avg))?;
+        Ok(Inversion { images: self.images(&w_plus)?, w_plus })
+    }
+
+    /// Images `[N, H, W, 3]` of codes `[N, n_styles, D]`, with the model's own noise maps.
+    pub fn images(&self, w_plus: &Tensor) -> Result<Tensor> {
+        no_grad(|| self.generator.synthesis(&self.generator_params, w_plus, &mut Noise::Fixed, None))
     }
 
     /// Images of latent codes z `[N, D]` with truncation ψ.
     pub fn generate(&self, z: &Tensor, truncation_psi: f64) -> Result<Tensor> {
-        no_grad(|| {
+        let w_plus = no_grad(|| {
             let w = self.generator.mapping(&self.generator_params, z)?;
-            let w_plus = self.generator.truncate(&w, &self.w_avg, truncation_psi, None)?;
-            self.generator.synthesis(&self.generator_params, &w_plus, &mut Noise::Fixed, None)
-        })
+            self.generator.truncate(&w, &self.w_avg, truncation_psi, None)
+        })?;
+        self.images(&w_plus)
     }
 }
 

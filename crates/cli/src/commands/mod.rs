@@ -1,12 +1,16 @@
 //! The subcommands, one file each, and what they share: device and output.
 
+mod codes;
 mod convert;
 mod data;
 mod demo;
+mod directions;
 mod doctor;
+mod edit;
 mod generate;
 mod invert;
 mod kernels;
+mod mix;
 mod model;
 mod train;
 
@@ -44,6 +48,15 @@ enum Command {
     Invert(invert::Invert),
     /// Make images of random codes.
     Generate(generate::Generate),
+    /// Find directions of editing: by the weights, by samples of w, or by portraits' attributes.
+    #[command(subcommand)]
+    Directions(directions::Command),
+    /// Move codes along a direction.
+    Edit(edit::Edit),
+    /// Mix two codes by layers.
+    Mix(mix::Mix),
+    /// Go from one code to the next, as an animation.
+    Interpolate(mix::Interpolate),
     /// Write a model that can be read as a model file of this program, by default in f16.
     Convert(convert::Convert),
     /// Invert held-out portraits and put them on a page.
@@ -92,6 +105,10 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Train(command) => train::run(&context, command),
         Command::Invert(args) => invert::run(&context, args),
         Command::Generate(args) => generate::run(&context, args),
+        Command::Directions(command) => directions::run(&context, command),
+        Command::Edit(args) => edit::run(&context, args),
+        Command::Mix(args) => mix::mix(&context, args),
+        Command::Interpolate(args) => mix::interpolate(&context, args),
         Command::Convert(args) => convert::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::Kernels(command) => kernels::run(&context, command),

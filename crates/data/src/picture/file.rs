@@ -68,6 +68,39 @@ pub fn write_label_png(path: &Path, map: &LabelMap, labels: &[Label]) -> Result<
     write_atomic(path, &encode_label_png(map, labels)?)
 }
 
+/// The pictures, all of one size, as an animated PNG that repeats for ever.
+///
+/// # Errors
+/// [`DataError::InvalidArgument`] for no pictures, different sizes, or what [`encode_png`] refuses.
+pub fn encode_animation(pictures: &[Picture], frames_per_second: u16) -> Result<Vec<u8>> {
+    let Some(Picture { width, height, .. }) = pictures.first() else {
+        return Err(DataError::argument("animation", "no pictures", "at least one"));
+    };
+    for picture in pictures {
+        super::check_length("frame length", picture.rgb.len(), &[*height, *width, 3])?;
+        if (picture.width, picture.height) != (*width, *height) {
+            let size = format!("a frame of {} x {}", picture.width, picture.height);
+            return Err(DataError::argument("animation", size, format!("{width} x {height} like the first")));
+        }
+    }
+    let error = |error: png::EncodingError| {
+        DataError::argument("animation", format!("{width} x {height}"), format!("a size that PNG can hold ({error})"))
+    };
+    let number = |n: usize| u32::try_from(n).map_err(|_| DataError::argument("animation", n, "below 2^32"));
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, number(*width)?, number(*height)?);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_animated(number(pictures.len())?, 0).map_err(error)?;
+    encoder.set_frame_delay(1, frames_per_second.max(1)).map_err(error)?;
+    let mut writer = encoder.write_header().map_err(error)?;
+    for picture in pictures {
+        writer.write_image_data(&picture.rgb).map_err(error)?;
+    }
+    writer.finish().map_err(error)?;
+    Ok(bytes)
+}
+
 fn encode(
     width: usize,
     height: usize,
@@ -106,6 +139,24 @@ mod tests {
         let error = write_png(&path, &Picture::filled(2, 2, [1, 2, 3])).unwrap_err().to_string();
         assert!(error.contains("taken.png: cannot be written"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_animation_holds_its_frames_in_order_and_wants_one_size() {
+        let frames = [[9, 8, 7], [1, 2, 3], [200, 100, 50]].map(|c| Picture::filled(5, 4, c));
+        let bytes = encode_animation(&frames, 12).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
+        assert_eq!(reader.info().animation_control().map(|a| (a.num_frames, a.num_plays)), Some((3, 0)));
+        for frame in &frames {
+            let mut pixels = vec![0; 5 * 4 * 3];
+            reader.next_frame(&mut pixels).unwrap();
+            assert_eq!(pixels, frame.rgb);
+            let control = reader.info().frame_control().unwrap();
+            assert_eq!((control.delay_num, control.delay_den), (1, 12));
+        }
+        assert!(encode_animation(&[], 12).is_err());
+        let odd = [Picture::filled(5, 4, [0; 3]), Picture::filled(4, 5, [0; 3])];
+        assert!(encode_animation(&odd, 12).unwrap_err().to_string().contains("5 x 4"));
     }
 
     #[test]

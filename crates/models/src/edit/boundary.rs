@@ -24,6 +24,8 @@ pub struct Boundary {
     pub normal: Vec<f64>,
     /// Where the plane lies along the normal.
     pub offset: f64,
+    /// The normal of standardised codes, as a way to go in the code's own units: a number that varies much moves much.
+    way: Vec<f64>,
     /// Mean score of the class less that of the other.
     gap: f64,
 }
@@ -82,10 +84,10 @@ impl Boundary {
         let beta = conjugate_gradients(times_gram, &target);
         let normal: Vec<f64> = beta.iter().zip(&scale).map(|(b, s)| b * s).collect();
         let offset = dot(&normal, &mean);
-        let mut boundary = Self { normal, offset, gap: 0.0 };
-        boundary.gap = (0..n)
-            .map(|i| boundary.score(row(i)) * 2.0 * weight(i) * if labels[i] { 1.0 } else { -1.0 })
-            .sum();
+        let way = beta.iter().zip(&scale).map(|(b, s)| if *s > 0.0 { b / s } else { 0.0 }).collect();
+        let mut boundary = Self { normal, offset, way, gap: 0.0 };
+        boundary.gap =
+            (0..n).map(|i| boundary.score(row(i)) * 2.0 * weight(i) * if labels[i] { 1.0 } else { -1.0 }).sum();
         Ok(boundary)
     }
 
@@ -106,7 +108,8 @@ impl Boundary {
         (share(true) + share(false)) / 2.0
     }
 
-    /// The boundary's normal as a direction in W+ for codes of all styles; strength 1 is the way from one class's mean to the other's.
+    /// The boundary's normal, taken in the metric of standardised codes, as a direction in W+; strength 1 is the way from one class's mean to
+    /// the other's. In the codes' own metric the normal would leave the space that the generator knows: it favours numbers that hardly vary.
     pub fn direction(&self, model: &Model, name: &str, layers: &Range<usize>) -> Result<Direction> {
         let config = &model.generator.config;
         let (styles, d) = (config.n_styles(), config.style_dim);
@@ -114,13 +117,13 @@ impl Boundary {
             let detail = format!("{} numbers for codes of {styles} x {d}", self.normal.len());
             return Err(ModelError::config("boundary", detail));
         }
-        let length = dot(&self.normal, &self.normal).sqrt().max(f64::MIN_POSITIVE);
-        let data = self.normal.iter().map(|v| (v / length) as f32).collect();
+        let length = dot(&self.way, &self.way).sqrt().max(f64::MIN_POSITIVE);
+        let data = self.way.iter().map(|v| (v / length) as f32).collect();
         let about = About {
             name: name.into(),
             method: "boundary".into(),
             layers: layers.clone(),
-            step: self.gap / length,
+            step: self.gap / (dot(&self.way, &self.normal) / length).max(f64::MIN_POSITIVE),
             generator: model.generator_params.fingerprint()?,
             ..About::default()
         };

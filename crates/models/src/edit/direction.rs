@@ -97,7 +97,9 @@ impl Direction {
         let bad = |detail: String| ModelError::config("direction", format!("{}: {detail}", path.display()));
         let (styles, d) = (config.n_styles(), config.style_dim);
         let mut about = match archive.metadata.get(KEY) {
-            Some(text) => serde_json::from_str(text).map_err(|e| bad(format!("its description cannot be read: {e}")))?,
+            Some(text) => {
+                serde_json::from_str(text).map_err(|e| bad(format!("its description cannot be read: {e}")))?
+            }
             None => About { layers: 0..styles, ..About::default() },
         };
         let vector = match archive.arrays.len() {

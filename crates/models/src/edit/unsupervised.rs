@@ -72,8 +72,7 @@ fn direction(
     eigenvalue: f64,
     vector: Vec<f64>, // [D]
 ) -> Result<Direction> {
-    let mut about =
-        About { name, method: method.into(), layers: layers.clone(), step, ..About::default() };
+    let mut about = About { name, method: method.into(), layers: layers.clone(), step, ..About::default() };
     about.generator = model.generator_params.fingerprint()?;
     about.measured.insert("eigenvalue".into(), eigenvalue.into());
     let data: Vec<f32> = vector.into_iter().map(|v| v as f32).collect();

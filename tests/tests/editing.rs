@@ -1,0 +1,117 @@
+//! `swinstyle directions`, `edit`, `mix` and `interpolate` with the shipped model.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::support::{golden, run, text};
+
+/// Runs a command on the cpu that must succeed; returns its JSON.
+#[track_caller]
+fn done(arguments: &[&str]) -> serde_json::Value {
+    let ran = run(&[arguments, &["--device", "cpu", "--json"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.document()
+}
+
+/// The images that `generate` makes of seeds 1 and 2.
+fn generated(folder: &Path) -> [Vec<u8>; 2] {
+    let out = folder.join("generated");
+    done(&["generate", "--seeds", "1,2", "--out", text(&out)]);
+    ["seed0001.png", "seed0002.png"].map(|name| fs::read(out.join(name)).unwrap())
+}
+
+fn sefa(folder: &Path, more: &[&str]) -> PathBuf {
+    let out = folder.join("directions");
+    done(&[&["directions", "sefa", "--count", "2", "--out", text(&out)], more].concat());
+    out.join("sefa-1.safetensors")
+}
+
+#[test]
+fn an_edit_of_strength_zero_is_the_image_itself_and_a_code_file_is_as_good_as_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, _] = generated(folder.path());
+    let direction = sefa(folder.path(), &[]);
+    let out = folder.path().join("edits");
+    let arguments = ["edit", "seed:1", "--direction", text(&direction), "--strength", "0,4", "--out", text(&out)];
+    let document = done(&arguments);
+    assert_eq!(document["edits"].as_array().unwrap().len(), 2);
+    let read = |name: &str| fs::read(out.join(name)).unwrap();
+    assert!(read("seed1-sefa-1-0.png") == first && read("seed1-sefa-1-4.png") != first);
+    // Back by the same way from the code of the edit.
+    let code = out.join("seed1-sefa-1-4.safetensors");
+    let back = folder.path().join("back");
+    let arguments = ["edit", text(&code), "--direction", text(&direction), "--strength", "-4", "--out", text(&back)];
+    done(&arguments);
+    let png = |path: PathBuf| image_of(&fs::read(path).unwrap());
+    let (a, b) = (image_of(&first), png(back.join("seed1-sefa-1-4-sefa-1--4.png")));
+    assert!(a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1));
+}
+
+fn image_of(bytes: &[u8]) -> Vec<u8> {
+    image::load_from_memory(bytes).unwrap().to_rgb8().into_raw()
+}
+
+#[test]
+fn mixing_all_layers_gives_the_other_image_and_interpolation_goes_from_one_to_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = generated(folder.path());
+    let out = folder.path().join("mixed");
+    let mix = |layers: &str| {
+        done(&["mix", "--coarse", "seed:1", "--fine", "seed:2", "--layers", layers, "--out", text(&out)]);
+        fs::read(out.join("seed1-seed2.png")).unwrap()
+    };
+    assert!(mix("0-9") == second);
+    let some = mix("5-9");
+    assert!(some != first && some != second);
+
+    let frames = folder.path().join("frames");
+    let document = done(&["interpolate", "seed:1", "seed:2", "--frames", "3", "--out", text(&frames)]);
+    assert_eq!(document["frames"], 4);
+    let frame = |i: usize| fs::read(frames.join(format!("frame{i:05}.png"))).unwrap();
+    assert!(frame(0) == first && frame(3) == second && frame(1) != first && frame(1) != frame(2));
+    let animation = folder.path().join("way.png");
+    done(&["interpolate", "seed:1", "seed:2", "--frames", "3", "--out", text(&animation)]);
+    assert!(fs::read(&animation).unwrap().windows(4).any(|w| w == b"acTL"));
+}
+
+#[test]
+fn attributes_of_portraits_become_directions_with_their_accuracy() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("d");
+    let arguments = ["directions", "attributes", "--attribute", "pale:skin", "--attribute", "blond:hair"];
+    let document = done(&[&arguments[..], &["--count", "120", "--out", text(&out)]].concat());
+    for direction in document["directions"].as_array().unwrap() {
+        let measured = &direction["about"]["measured"];
+        assert!(measured["accuracy"].as_f64().unwrap() > 0.6, "{direction}");
+        assert!((0.0..=1.0).contains(&measured["others_changed"].as_f64().unwrap()), "{direction}");
+    }
+    // A paler skin is lighter where the skin is.
+    let skin = out.join("pale.safetensors");
+    let edits = folder.path().join("e");
+    let arguments = ["edit", "seed:1", "--direction", text(&skin), "--strength", "-1,1", "--out", text(&edits)];
+    done(&arguments);
+    let light = |name: &str| image_of(&fs::read(edits.join(name)).unwrap()).iter().map(|v| u64::from(*v)).sum::<u64>();
+    assert!(light("seed1-pale-1.png") > light("seed1-pale--1.png"));
+}
+
+#[test]
+fn what_does_not_fit_the_model_is_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let fail = |arguments: &[&str], parts: &[&str]| {
+        run(&[arguments, &["--device", "cpu", "--out", text(&out)]].concat()).assert_one_error_line(parts);
+        assert!(!out.exists());
+    };
+    let tiny = golden().join("checkpoints/stylegan2_tiny_64px.safetensors");
+    let theirs = sefa(folder.path(), &["--model", text(&tiny)]);
+    fail(&["edit", "seed:1", "--direction", text(&theirs)], &["sefa-1.safetensors", "another"]);
+    fail(&["edit", "seed:1", "--direction", "nowhere.safetensors"], &["nowhere.safetensors"]);
+    fail(&["edit", "seed:1", "--model", text(&tiny), "--direction", text(&tiny)], &["tensors"]);
+    fail(&["mix", "--coarse", text(&theirs), "--fine", "seed:1", "--layers", "1"], &["sefa-1.safetensors", "w_plus"]);
+    fail(&["mix", "--model", text(&tiny), "--coarse", "x.png", "--fine", "seed:1", "--layers", "1"], &["no encoder"]);
+    let usage = run(&["mix", "--coarse", "seed:1", "--fine", "seed:2", "--layers", "3-12", "--out", text(&out)]);
+    assert_eq!(usage.code, Some(2), "{usage:?}");
+    assert!(usage.stderr.contains("0-9"), "{usage:?}");
+}
