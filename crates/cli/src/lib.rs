@@ -7,6 +7,7 @@ pub mod bench;
 pub mod check;
 pub mod commands;
 pub mod output;
+mod profile;
 
 use std::process::ExitCode;
 

@@ -139,11 +139,16 @@ impl Model {
 
     /// Inverts images `[N, H, W, 3]` at the encoder's size. Errors: a model without an encoder, images of another size.
     pub fn invert(&self, images: &Tensor) -> Result<Inversion> {
+        let w_plus = self.codes(images)?;
+        Ok(Inversion { images: self.images(&w_plus)?, w_plus })
+    }
+
+    /// The codes `[N, n_styles, D]` of images `[N, H, W, 3]`: the first half of [`Model::invert`].
+    pub fn codes(&self, images: &Tensor) -> Result<Tensor> {
         let Some((encoder, params)) = &self.encoder else {
             return Err(ModelError::config("model", "it has no encoder: only a trained inversion model can invert"));
         };
-        let w_plus = no_grad(|| encoder.encode(params, images, &self.w_avg))?;
-        Ok(Inversion { images: self.images(&w_plus)?, w_plus })
+        no_grad(|| encoder.encode(params, images, &self.w_avg))
     }
 
     /// Images `[N, H, W, 3]` of codes `[N, n_styles, D]`, with the model's own noise maps.

@@ -60,7 +60,7 @@ impl<T: Scalar> HostBuffer<T> {
                 let mut data = *data;
                 data.truncate(len);
                 data.resize(len, T::ZERO);
-                return Ok(Self { data, pooled: true });
+                return Ok(Self::counted(data, true));
             }
         }
         let mut data: Vec<T> = Vec::new();
@@ -68,7 +68,7 @@ impl<T: Scalar> HostBuffer<T> {
         data.resize(len, T::ZERO);
         // An allocator may give more than was asked for; that would be found again under no size.
         let pooled = bytes >= POOL_MIN && data.capacity() == capacity;
-        Ok(Self { data, pooled })
+        Ok(Self::counted(data, pooled))
     }
 
     /// A buffer of zeros.
@@ -80,17 +80,23 @@ impl<T: Scalar> HostBuffer<T> {
 
     /// Takes over a vector.
     pub fn from_vec(data: Vec<T>) -> Self {
-        Self { data, pooled: false }
+        Self::counted(data, false)
+    }
+
+    fn counted(data: Vec<T>, pooled: bool) -> Self {
+        counters::host_memory((data.capacity() * size_of::<T>()) as i64);
+        Self { data, pooled }
     }
 }
 
 impl<T: Scalar> Drop for HostBuffer<T> {
     fn drop(&mut self) {
+        let capacity = self.data.capacity();
+        let bytes = capacity * size_of::<T>();
+        counters::host_memory(-(bytes as i64));
         if !self.pooled {
             return;
         }
-        let capacity = self.data.capacity();
-        let bytes = capacity * size_of::<T>();
         if let Ok(mut pool) = POOL.lock()
             && pool.bytes + bytes <= POOL_LIMIT
         {

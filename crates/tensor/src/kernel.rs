@@ -54,13 +54,20 @@ pub fn launch_on<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtyp
     for s in &shapes {
         moved = moved.saturating_add(checked_len(op, s)?);
     }
-    counters::launched(op, (moved * dtype.size()) as u64, kernel.flops());
-    match (device, dtype) {
+    let (moved, flops) = ((moved * dtype.size()) as u64, kernel.flops());
+    counters::launched(op, moved, flops);
+    let traced = counters::traced();
+    let outputs = match (device, dtype) {
         (Device::Cpu, DType::F32) => host::<f32, K>(kernel, inputs, shapes, Buffer::F32),
         (Device::Cpu, DType::F64) => host::<f64, K>(kernel, inputs, shapes, Buffer::F64),
         (Device::Cpu, _) | (_, DType::F64) => Err(TensorError::UnsupportedDType { op, dtype, device }),
         _ => on_cube(kernel, inputs, shapes, device, dtype),
+    }?;
+    if let Some(started) = traced {
+        device.synchronize()?;
+        counters::record(started, op, moved, flops, kernel.output_shapes());
     }
+    Ok(outputs)
 }
 
 /// Product of a shape, refusing what does not fit memory arithmetic.

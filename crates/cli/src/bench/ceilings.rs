@@ -12,7 +12,7 @@ use super::timed;
 
 /// Measured limits of a device.
 #[derive(Debug, Clone)]
-pub(super) struct Ceilings {
+pub(crate) struct Ceilings {
     /// Floating-point operations a second of an f32 matrix product.
     flops: f64,
     edge: usize,
@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 7;
 const SECONDS: f64 = 0.3;
 
 impl Ceilings {
-    pub(super) fn measure(device: Device) -> Result<Self> {
+    pub(crate) fn measure(device: Device) -> Result<Self> {
         let software = |i: usize| wgpu_adapters().get(i).is_some_and(|a| a.software);
         // Large enough to fill the device, small enough for a software GPU to finish.
         let (edge, elements): (usize, &[usize]) = match device {
@@ -47,8 +47,24 @@ impl Ceilings {
         })
     }
 
+    /// Floating-point operations a second.
+    pub(crate) fn flops(&self) -> f64 {
+        self.flops
+    }
+
+    /// Bytes a second of the largest copy, which no cache holds.
+    pub(crate) fn bytes(&self) -> f64 {
+        self.copies.last().map_or(0.0, |(_, rate)| *rate)
+    }
+
+    /// Ceilings of a device that reaches so many FLOPs and bytes a second.
+    #[cfg(test)]
+    pub(crate) fn of(flops: f64, bytes: f64) -> Self {
+        Self { flops, edge: 0, copies: vec![(0.0, bytes)] }
+    }
+
     /// Seconds that the work would take at the ceilings.
-    pub(super) fn least_seconds(&self, flops: f64, bytes: f64) -> f64 {
+    pub(crate) fn least_seconds(&self, flops: f64, bytes: f64) -> f64 {
         let fitting = self.copies.iter().find(|(size, _)| bytes <= *size).or(self.copies.last());
         (flops / self.flops).max(fitting.map_or(0.0, |(_, rate)| bytes / rate))
     }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use swinstyle_tensor::{Device, counters};
 
 use crate::output::{Output, Status, one_line};
-use ceilings::Ceilings;
+pub(crate) use ceilings::Ceilings;
 
 /// Runs before the timed ones.
 const WARM_UP: usize = 3;

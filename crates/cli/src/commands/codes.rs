@@ -82,7 +82,7 @@ pub(super) fn codes(model: &Model, inputs: &[Input], truncation: f64, device: De
                 let size = encoder_size(model)?;
                 let picture = load_image(path, size)?;
                 let image = Tensor::from_vec(picture.to_f32(), &[1, size, size, 3], device)?;
-                let w_plus = model.invert(&image)?.w_plus;
+                let w_plus = model.codes(&image)?;
                 Ok(Code { name: stem(path), source: Some(picture), w_plus })
             }
         }

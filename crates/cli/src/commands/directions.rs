@@ -256,7 +256,7 @@ fn measured(
         let codes = Tensor::from_vec(chunk.concat(), &[chunk.len(), styles, d], device)?;
         let seen = |codes: &Tensor| -> Result<Vec<f32>> {
             let size = encoder_size(model)?;
-            Ok(model.invert(&model.images(codes)?.pool_area(size, size)?)?.w_plus.to_vec()?)
+            Ok(model.codes(&model.images(codes)?.pool_area(size, size)?)?.to_vec()?)
         };
         let (before, after) = (seen(&codes)?, seen(&direction.apply(&codes, 1.0, None)?)?);
         for (before, after) in before.chunks(styles * d).zip(after.chunks(styles * d)) {
@@ -284,7 +284,7 @@ fn encode(output: Output, model: &Model, set: &PortraitSet, size: usize, device:
         let portraits = chunk.iter().map(|&i| set.picture(i)).collect::<Result<Vec<Picture>, _>>()?;
         let pixels: Vec<f32> = portraits.iter().flat_map(Picture::to_f32).collect();
         let images = Tensor::from_vec(pixels, &[portraits.len(), size, size, 3], device)?;
-        codes.extend(model.invert(&images)?.w_plus.to_vec()?);
+        codes.extend(model.codes(&images)?.to_vec()?);
         progress.set(chunk[chunk.len() - 1] + 1);
     }
     progress.finish();

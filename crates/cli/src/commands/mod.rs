@@ -10,8 +10,10 @@ mod edit;
 mod generate;
 mod invert;
 mod kernels;
+mod latency;
 mod mix;
 mod model;
+mod profile;
 mod train;
 
 use anyhow::Result;
@@ -57,6 +59,10 @@ enum Command {
     Mix(mix::Mix),
     /// Go from one code to the next, as an animation.
     Interpolate(mix::Interpolate),
+    /// Say what a pass spends in which kernel, with a trace and a roofline picture.
+    Profile(profile::Profile),
+    /// Measure how long an image takes from file to file, by part.
+    Latency(latency::Latency),
     /// Write a model that can be read as a model file of this program, by default in f16.
     Convert(convert::Convert),
     /// Invert held-out portraits and put them on a page.
@@ -109,6 +115,8 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Edit(args) => edit::run(&context, args),
         Command::Mix(args) => mix::mix(&context, args),
         Command::Interpolate(args) => mix::interpolate(&context, args),
+        Command::Profile(args) => profile::run(&context, args),
+        Command::Latency(args) => latency::run(&context, args),
         Command::Convert(args) => convert::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::Kernels(command) => kernels::run(&context, command),

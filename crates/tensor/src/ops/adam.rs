@@ -71,15 +71,18 @@ impl Kernel for AdamStep {
         let (n1, n2) = (T::from_f64(1.0 - self.beta1), T::from_f64(1.0 - self.beta2));
         let [po, mo, vo] = outputs else { return Ok(()) };
         let (p, g, m, v) = (inputs[0], inputs[1], inputs[2], inputs[3]);
-        simd::dispatch(|| {
-            for i in 0..p.len().min(po.len()).min(mo.len()).min(vo.len()) {
-                let mi = m[i] * b1 + g[i] * n1;
-                let vi = v[i] * b2 + g[i] * g[i] * n2;
-                mo[i] = mi;
-                vo[i] = vi;
-                po[i] = p[i] * keep - rate * mi / (vi.sqrt() * v_scale + eps);
-            }
-        });
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for i in 0..p.len().min(po.len()).min(mo.len()).min(vo.len()) {
+                    let mi = m[i] * b1 + g[i] * n1;
+                    let vi = v[i] * b2 + g[i] * g[i] * n2;
+                    mo[i] = mi;
+                    vo[i] = vi;
+                    po[i] = p[i] * keep - rate * mi / (vi.sqrt() * v_scale + eps);
+                }
+            },
+        );
         Ok(())
     }
 

@@ -57,15 +57,50 @@ impl Kernel for Binary {
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
         let (a, b, y) = (inputs[0], inputs[1], &mut *outputs[0]);
         match self.op {
-            BinaryOp::Add => zip(&self.plan, a, b, y, |a, b| a + b),
-            BinaryOp::Sub => zip(&self.plan, a, b, y, |a, b| a - b),
-            BinaryOp::Mul => zip(&self.plan, a, b, y, |a, b| a * b),
-            BinaryOp::Div => zip(&self.plan, a, b, y, |a, b| a / b),
+            BinaryOp::Add => zip(
+                &self.plan,
+                a,
+                b,
+                y,
+                #[inline(always)]
+                |a, b| a + b,
+            ),
+            BinaryOp::Sub => zip(
+                &self.plan,
+                a,
+                b,
+                y,
+                #[inline(always)]
+                |a, b| a - b,
+            ),
+            BinaryOp::Mul => zip(
+                &self.plan,
+                a,
+                b,
+                y,
+                #[inline(always)]
+                |a, b| a * b,
+            ),
+            BinaryOp::Div => zip(
+                &self.plan,
+                a,
+                b,
+                y,
+                #[inline(always)]
+                |a, b| a / b,
+            ),
             BinaryOp::Maximum => zip(&self.plan, a, b, y, T::maximum),
-            BinaryOp::Greater => zip(&self.plan, a, b, y, |a, b| {
-                let equal = if a == b { T::from_f64(0.5) } else { T::ZERO };
-                if a > b { T::ONE } else { equal }
-            }),
+            BinaryOp::Greater => zip(
+                &self.plan,
+                a,
+                b,
+                y,
+                #[inline(always)]
+                |a, b| {
+                    let equal = if a == b { T::from_f64(0.5) } else { T::ZERO };
+                    if a > b { T::ONE } else { equal }
+                },
+            ),
         }
         Ok(())
     }
@@ -86,51 +121,55 @@ fn zip<T: Scalar>(plan: &BroadcastPlan, a: &[T], b: &[T], y: &mut [T], f: impl F
     if y.is_empty() {
         return;
     }
-    for_blocks(y, |start, block| {
-        let mut done = 0;
-        let mut row = start / inner;
-        let mut at = start % inner;
-        while done < block.len() {
-            // Offsets of this row from the outer axes.
-            let (mut rest, mut oa, mut ob) = (row, 0, 0);
-            for i in (0..last).rev() {
-                let k = rest % plan.dims[i];
-                rest /= plan.dims[i];
-                oa += k * plan.a_strides[i];
-                ob += k * plan.b_strides[i];
+    for_blocks(
+        y,
+        #[inline(always)]
+        |start, block| {
+            let mut done = 0;
+            let mut row = start / inner;
+            let mut at = start % inner;
+            while done < block.len() {
+                // Offsets of this row from the outer axes.
+                let (mut rest, mut oa, mut ob) = (row, 0, 0);
+                for i in (0..last).rev() {
+                    let k = rest % plan.dims[i];
+                    rest /= plan.dims[i];
+                    oa += k * plan.a_strides[i];
+                    ob += k * plan.b_strides[i];
+                }
+                let n = (inner - at).min(block.len() - done);
+                let out = &mut block[done..done + n];
+                match (sa, sb) {
+                    (1, 1) => {
+                        let (a, b) = (&a[oa + at..][..n], &b[ob + at..][..n]);
+                        for i in 0..n {
+                            out[i] = f(a[i], b[i]);
+                        }
+                    }
+                    (1, 0) => {
+                        let (a, b) = (&a[oa + at..][..n], b[ob]);
+                        for i in 0..n {
+                            out[i] = f(a[i], b);
+                        }
+                    }
+                    (0, 1) => {
+                        let (a, b) = (a[oa], &b[ob + at..][..n]);
+                        for i in 0..n {
+                            out[i] = f(a, b[i]);
+                        }
+                    }
+                    _ => {
+                        for (i, o) in out.iter_mut().enumerate() {
+                            *o = f(a[oa + (at + i) * sa], b[ob + (at + i) * sb]);
+                        }
+                    }
+                }
+                done += n;
+                at = 0;
+                row += 1;
             }
-            let n = (inner - at).min(block.len() - done);
-            let out = &mut block[done..done + n];
-            match (sa, sb) {
-                (1, 1) => {
-                    let (a, b) = (&a[oa + at..][..n], &b[ob + at..][..n]);
-                    for i in 0..n {
-                        out[i] = f(a[i], b[i]);
-                    }
-                }
-                (1, 0) => {
-                    let (a, b) = (&a[oa + at..][..n], b[ob]);
-                    for i in 0..n {
-                        out[i] = f(a[i], b);
-                    }
-                }
-                (0, 1) => {
-                    let (a, b) = (a[oa], &b[ob + at..][..n]);
-                    for i in 0..n {
-                        out[i] = f(a, b[i]);
-                    }
-                }
-                _ => {
-                    for (i, o) in out.iter_mut().enumerate() {
-                        *o = f(a[oa + (at + i) * sa], b[ob + (at + i) * sb]);
-                    }
-                }
-            }
-            done += n;
-            at = 0;
-            row += 1;
-        }
-    });
+        },
+    );
 }
 
 impl Tensor {

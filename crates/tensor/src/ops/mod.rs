@@ -26,9 +26,17 @@ pub(crate) const PARALLEL_MIN: usize = 1 << 14;
 /// Splits `out` into blocks over the threads and calls `f(start, block)` inside the widest SIMD.
 pub(crate) fn for_blocks<T: Scalar>(out: &mut [T], f: impl Fn(usize, &mut [T]) + Sync) {
     if out.len() < PARALLEL_MIN {
-        simd::dispatch(|| f(0, out));
+        simd::dispatch(
+            #[inline(always)]
+            || f(0, out),
+        );
         return;
     }
     const BLOCK: usize = 1 << 13;
-    out.par_chunks_mut(BLOCK).with_min_len(1).enumerate().for_each(|(i, block)| simd::dispatch(|| f(i * BLOCK, block)));
+    out.par_chunks_mut(BLOCK).with_min_len(1).enumerate().for_each(|(i, block)| {
+        simd::dispatch(
+            #[inline(always)]
+            || f(i * BLOCK, block),
+        )
+    });
 }

@@ -51,7 +51,13 @@ impl Kernel for Reduce {
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
         match self.op {
-            ReduceOp::Sum => self.run(inputs[0], outputs[0], T::ZERO, |a, b| a + b),
+            ReduceOp::Sum => self.run(
+                inputs[0],
+                outputs[0],
+                T::ZERO,
+                #[inline(always)]
+                |a, b| a + b,
+            ),
             ReduceOp::Max => self.run(inputs[0], outputs[0], T::from_f64(f64::NEG_INFINITY), T::maximum),
         }
         Ok(())
@@ -80,20 +86,36 @@ impl Reduce {
                 // Blocks hold as many elements as a block of rows would of a vector's width.
                 let block = BLOCK_ROWS * 16;
                 y[0] = if length <= block {
-                    simd::dispatch(|| fold_lanes(x, start, f))
+                    simd::dispatch(
+                        #[inline(always)]
+                        || fold_lanes(x, start, f),
+                    )
                 } else {
-                    let partial: Vec<T> =
-                        x.par_chunks(block).map(|c| simd::dispatch(|| fold_lanes(c, start, f))).collect();
+                    let partial: Vec<T> = x
+                        .par_chunks(block)
+                        .map(|c| {
+                            simd::dispatch(
+                                #[inline(always)]
+                                || fold_lanes(c, start, f),
+                            )
+                        })
+                        .collect();
                     fold_lanes(&partial, start, f)
                 };
             } else if length <= BLOCK_ROWS {
-                simd::dispatch(|| fold_rows(x, y, inner, start, f));
+                simd::dispatch(
+                    #[inline(always)]
+                    || fold_rows(x, y, inner, start, f),
+                );
             } else {
                 let partial: Vec<T> = x
                     .par_chunks(BLOCK_ROWS * inner)
                     .flat_map_iter(|c| {
                         let mut p = vec![start; inner];
-                        simd::dispatch(|| fold_rows(c, &mut p, inner, start, f));
+                        simd::dispatch(
+                            #[inline(always)]
+                            || fold_rows(c, &mut p, inner, start, f),
+                        );
                         p
                     })
                     .collect();

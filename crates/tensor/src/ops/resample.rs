@@ -119,21 +119,24 @@ impl Kernel for Resample {
         outputs[0].par_chunks_mut(ow * c).enumerate().for_each(|(row, out)| {
             let (n, oy) = (row / oh, row % oh);
             let image = &x[n * self.y.inputs * w * c..][..self.y.inputs * w * c];
-            simd::dispatch(|| {
-                out.fill(T::ZERO);
-                for ey in self.y.starts[oy] as usize..self.y.starts[oy + 1] as usize {
-                    let line = &image[self.y.index[ey] as usize * w * c..][..w * c];
-                    for (ox, cell) in out.chunks_exact_mut(c).enumerate() {
-                        for ex in self.x.starts[ox] as usize..self.x.starts[ox + 1] as usize {
-                            let k = T::from_f64(self.y.weight[ey] * self.x.weight[ex]);
-                            let from = &line[self.x.index[ex] as usize * c..][..c];
-                            for (o, &v) in cell.iter_mut().zip(from) {
-                                *o = v.mul_add(k, *o);
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    out.fill(T::ZERO);
+                    for ey in self.y.starts[oy] as usize..self.y.starts[oy + 1] as usize {
+                        let line = &image[self.y.index[ey] as usize * w * c..][..w * c];
+                        for (ox, cell) in out.chunks_exact_mut(c).enumerate() {
+                            for ex in self.x.starts[ox] as usize..self.x.starts[ox + 1] as usize {
+                                let k = T::from_f64(self.y.weight[ey] * self.x.weight[ex]);
+                                let from = &line[self.x.index[ex] as usize * c..][..c];
+                                for (o, &v) in cell.iter_mut().zip(from) {
+                                    *o = v.mul_add(k, *o);
+                                }
                             }
                         }
                     }
-                }
-            });
+                },
+            );
         });
         Ok(())
     }

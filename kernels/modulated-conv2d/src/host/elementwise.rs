@@ -252,13 +252,16 @@ pub(crate) fn tap_energy<T: Scalar>(kernel: &TapEnergy, weight: &[T], energy: &m
     const CHUNK: usize = 1 << 12;
     let len = energy.len();
     energy.par_chunks_mut(CHUNK).enumerate().for_each(|(i, energy)| {
-        simd::dispatch(|| {
-            energy.fill(T::ZERO);
-            for tap in 0..kernel.taps {
-                for (e, &w) in energy.iter_mut().zip(&weight[tap * len + i * CHUNK..]) {
-                    *e = w.mul_add(w, *e);
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                energy.fill(T::ZERO);
+                for tap in 0..kernel.taps {
+                    for (e, &w) in energy.iter_mut().zip(&weight[tap * len + i * CHUNK..]) {
+                        *e = w.mul_add(w, *e);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }

@@ -1,0 +1,192 @@
+//! `swinstyle latency`: how long one image takes, from its file's bytes to the reconstruction's.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use swinstyle_data::{
+    Picture,
+    avatars::{PortraitSet, Renderer, Split, Style},
+    picture::encode_png,
+};
+use swinstyle_models::Model;
+use swinstyle_tensor::{Device, Tensor};
+
+use super::{Context, invert::encoder_size, model::ModelFile};
+use crate::output::{Output, Status};
+
+/// Passes before the measured ones.
+const WARM_UP: usize = 5;
+
+#[derive(Debug, Args)]
+pub(super) struct Latency {
+    #[command(flatten)]
+    model: ModelFile,
+    /// Images at once; several are measured one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: Vec<u16>,
+    /// Measured passes, after five that warm up.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    runs: u32,
+}
+
+/// Quantiles of a sample, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Quantiles {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+}
+
+impl Quantiles {
+    /// The smallest values that so many percent do not exceed.
+    fn of(mut ms: Vec<f64>) -> Self {
+        ms.sort_by(f64::total_cmp);
+        let at = |percent: usize| ms[(ms.len() * percent).div_ceil(100).clamp(1, ms.len()) - 1];
+        Self { p50: at(50), p90: at(90), p99: at(99) }
+    }
+}
+
+/// What an image passes through, in order.
+const PARTS: [&str; 6] = ["read", "upload", "encoder", "generator", "download", "write"];
+
+pub(super) fn run(context: &Context, args: Latency) -> Result<Status> {
+    let device = context.device()?;
+    let path = args.model.locate()?;
+    let started = Instant::now();
+    let model = Model::load(&path, device)?;
+    let load_ms = started.elapsed().as_secs_f64() * 1e3;
+    let o = context.output;
+    o.line(format_args!("{} on {device}, f32; the model loads in {load_ms:.0} ms", path.display()))?;
+    o.line(format_args!("{:24} {:>10} {:>10} {:>10}", "milliseconds", "p50", "p90", "p99"))?;
+    for batch in &args.batch {
+        measure(&model, usize::from(*batch), args.runs as usize, device, o)?;
+    }
+    o.line("Parts are measured in passes of their own, the device waited for after each; the sum is not the whole.")?;
+    Ok(Status::Done)
+}
+
+fn measure(model: &Model, batch: usize, runs: usize, device: Device, output: Output) -> Result<()> {
+    let size = encoder_size(model)?;
+    // Portraits of another size than the encoder's, as users have them: reading them is decoding and resizing.
+    let renderer = Renderer::new(&Style::named(Style::NAMES[0])?, 2 * size)?;
+    let set = PortraitSet::new(renderer, 2024, Split::Heldout, batch as u64)?;
+    let folder = Folder::new()?;
+    let mut files = Vec::new();
+    for i in 0..batch {
+        let file = folder.0.join(format!("{i}.png"));
+        swinstyle_data::picture::write_png(&file, &set.picture(i as u64)?)?;
+        files.push(file);
+    }
+    let mut first_ms = None;
+    let mut whole = Vec::with_capacity(runs);
+    for i in 0..WARM_UP + runs {
+        let started = Instant::now();
+        let images = upload(&read(&files, size)?, size, device)?;
+        write(model, &model.invert(&images)?.images)?;
+        let ms = started.elapsed().as_secs_f64() * 1e3;
+        first_ms.get_or_insert(ms);
+        if i >= WARM_UP {
+            whole.push(ms);
+        }
+    }
+    let mut parts = vec![Vec::with_capacity(runs); PARTS.len()];
+    for i in 0..WARM_UP + runs {
+        let times = in_parts(model, &files, size, device)?;
+        if i >= WARM_UP {
+            parts.iter_mut().zip(times).for_each(|(part, ms)| part.push(ms));
+        }
+    }
+    let line =
+        |name: &str, q: &Quantiles| output.line(format_args!("{name:24} {:10.3} {:10.3} {:10.3}", q.p50, q.p90, q.p99));
+    let whole = Quantiles::of(whole);
+    line(&format!("batch {batch}"), &whole)?;
+    let parts: Vec<Quantiles> = parts.into_iter().map(Quantiles::of).collect();
+    for (name, q) in PARTS.iter().zip(&parts) {
+        line(&format!("  {name}"), q)?;
+    }
+    let first = first_ms.unwrap_or(0.0);
+    output.line(format_args!("  {first:.1} ms the first time, {:.3} ms an image", whole.p50 / batch as f64))?;
+    let by_part: serde_json::Map<_, _> = PARTS.iter().zip(&parts).map(|(n, q)| ((*n).to_string(), json!(q))).collect();
+    output.document(&json!({
+        "device": device.to_string(), "dtype": "f32", "batch": batch, "runs": runs, "ms": whole, "first_ms": first, "parts_ms": by_part,
+    }))
+}
+
+fn read(files: &[std::path::PathBuf], size: usize) -> Result<Vec<Picture>> {
+    files.iter().map(|f| Ok(swinstyle_data::load_image(f, size)?)).collect()
+}
+
+fn upload(pictures: &[Picture], size: usize, device: Device) -> Result<Tensor> {
+    let pixels = pictures.iter().flat_map(Picture::to_f32).collect();
+    Ok(Tensor::from_vec(pixels, &[pictures.len(), size, size, 3], device)?)
+}
+
+/// Downloads images and makes PNG files of them in memory.
+fn write(model: &Model, images: &Tensor) -> Result<()> {
+    encode(model, &images.to_vec()?)
+}
+
+fn encode(model: &Model, pixels: &[f32]) -> Result<()> {
+    let size = model.generator.config.size;
+    for picture in Picture::from_batch(pixels, size, size)? {
+        std::hint::black_box(encode_png(&picture)?);
+    }
+    Ok(())
+}
+
+/// Milliseconds of each of [`PARTS`], the device idle between them.
+fn in_parts(model: &Model, files: &[std::path::PathBuf], size: usize, device: Device) -> Result<[f64; 6]> {
+    let mut clock = Instant::now();
+    let mut lap = || -> Result<f64> {
+        device.synchronize()?;
+        let ms = clock.elapsed().as_secs_f64() * 1e3;
+        clock = Instant::now();
+        Ok(ms)
+    };
+    let pictures = read(files, size)?;
+    let reading = lap()?;
+    let images = upload(&pictures, size, device)?;
+    let uploading = lap()?;
+    let codes = model.codes(&images)?;
+    let encoding = lap()?;
+    let made = model.images(&codes)?;
+    let generating = lap()?;
+    let pixels = made.to_vec()?;
+    let downloading = lap()?;
+    encode(model, &pixels)?;
+    Ok([reading, uploading, encoding, generating, downloading, lap()?])
+}
+
+/// A temporary folder that goes with the value.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("swinstyle-latency-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of a temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_of_the_sample() {
+        let q = Quantiles::of((1..=100).rev().map(f64::from).collect());
+        assert_eq!((q.p50, q.p90, q.p99), (50.0, 90.0, 99.0));
+        let one = Quantiles::of(vec![3.0]);
+        assert_eq!((one.p50, one.p99), (3.0, 3.0));
+    }
+}

@@ -1,0 +1,101 @@
+//! `swinstyle profile`: which pass, with what.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use swinstyle_data::{
+    Picture,
+    avatars::{PortraitSet, Renderer, Split, Style},
+};
+use swinstyle_models::Model;
+use swinstyle_tensor::{Device, Tensor, rng::Philox};
+use swinstyle_train::{GeneratorTrainer, Trainer, config};
+
+use super::{Context, invert::encoder_size, model::ModelFile};
+use crate::{
+    output::Status,
+    profile::{self, Pass},
+};
+
+/// Configuration of the training step where none is named.
+const TRAINING: &str = include_str!("../../../../configs/avatar64-cpu-generator.toml");
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Images to codes and back.
+    Invert,
+    /// Random codes to images.
+    Generate,
+    /// One training step of generator and discriminator, with both regularisations.
+    TrainStep,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Profile {
+    /// The pass.
+    what: What,
+    #[command(flatten)]
+    model: ModelFile,
+    /// Images of a pass; a training step has its configuration's.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Configuration of the training step; without it the CPU one of 64 px.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Passes that are measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// Folder to write: profile.json, trace.json (Perfetto), roofline.svg and index.html.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context, args: Profile) -> Result<Status> {
+    let device = context.device()?;
+    let batch = usize::from(args.batch);
+    let (name, pass) = match args.what {
+        What::Invert => (format!("invert, batch {batch}"), invert(&args.model, batch, device)?),
+        What::Generate => (format!("generate, batch {batch}"), generate(&args.model, batch, device)?),
+        What::TrainStep => train_step(args.config.as_deref(), device)?,
+    };
+    profile::run(&name, device, usize::from(args.runs), args.out.as_deref(), context.output, pass)
+}
+
+/// Held-out portraits `[N, size, size, 3]`.
+pub(super) fn portraits(n: usize, size: usize, device: Device) -> Result<Tensor> {
+    let set = PortraitSet::new(Renderer::new(&Style::named(Style::NAMES[0])?, size)?, 2024, Split::Heldout, n as u64)?;
+    let pictures = (0..n as u64).map(|i| set.picture(i)).collect::<Result<Vec<Picture>, _>>()?;
+    let pixels = pictures.iter().flat_map(Picture::to_f32).collect();
+    Ok(Tensor::from_vec(pixels, &[n, size, size, 3], device)?)
+}
+
+fn invert(model: &ModelFile, batch: usize, device: Device) -> Result<Pass> {
+    let model = Model::load(model.locate()?, device)?;
+    let images = portraits(batch, encoder_size(&model)?, device)?;
+    Ok(Box::new(move || Ok(model.invert(&images).map(drop)?)))
+}
+
+fn generate(model: &ModelFile, batch: usize, device: Device) -> Result<Pass> {
+    let model = Model::load(model.locate()?, device)?;
+    let z = Philox::new(0, 0).normal(&[batch, model.generator.config.style_dim], device)?;
+    Ok(Box::new(move || Ok(model.generate(&z, 0.7).map(drop)?)))
+}
+
+fn train_step(file: Option<&std::path::Path>, device: Device) -> Result<(String, Pass)> {
+    let mut config: config::GeneratorTraining = match file {
+        Some(file) => config::load(file, &[])?,
+        None => config::parse(TRAINING, "the built-in configuration", &[])?,
+    };
+    // Both regularisations in every step: what it costs at most.
+    (config.loss.r1_interval, config.loss.path_length_interval) = (1, 1);
+    let (batch, size) = (config.run.batch, config.model.size);
+    let images = portraits(batch, size, device)?;
+    let mut trainer = GeneratorTrainer::new(config, device)?;
+    let mut step = 0;
+    let pass = move || {
+        step += 1;
+        Ok(trainer.step(step, &images).map(drop)?)
+    };
+    Ok((format!("training step of {size} px with both regularisations, batch {batch}"), Box::new(pass)))
+}
