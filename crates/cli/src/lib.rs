@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod check;
 pub mod commands;
+pub mod inspect;
 pub mod output;
 
 use std::process::ExitCode;

@@ -19,7 +19,16 @@ pub(super) enum Command {
     Check(Check),
     /// Time the cases of benches/peers/pytorch_peer.py.
     Bench(Bench),
+    #[command(hide=true)]
+    Inspect(Inspect),
 }
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+#[arg(long)] arch: String,
+ #[arg(long)] tools: PathBuf,
+ #[arg(long)] out: PathBuf,
+ #[arg(long)] golden: Option<PathBuf>,
+#[arg(long)] case: Option<String>}
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -47,6 +56,7 @@ pub(super) struct Bench {
 pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     match command {
         Command::Check(args) => run_check(context, &args),
+        Command::Inspect(a) => crate::inspect::run(a.arch.parse().map_err(anyhow::Error::msg)?, &a.tools, &a.out, a.golden.as_deref(), a.case.as_deref(), context.output),
         Command::Bench(args) => bench::run(context.device()?, args.case.as_deref(), args.runs, context.output),
     }
 }
