@@ -1,6 +1,6 @@
-//! The CubeCL side: devices of wgpu and CUDA, device buffers, and the kernels of the built-in operations.
+//! The CubeCL side: devices of wgpu and CUDA (and CUDA without a GPU, [`dry`]), device buffers, and the kernels of the built-in operations.
 //!
-//! Only `wgpu.rs`, `cuda.rs` and [`CubeClient`] name a backend; everything else is generic over [`Runtime`].
+//! Only `wgpu.rs`, `cuda.rs`, `dry/` and [`CubeClient`] name a backend; everything else is generic over [`Runtime`].
 
 pub mod dry;
 pub mod elementwise;

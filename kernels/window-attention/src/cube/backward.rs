@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING, token};
 
-use super::{Sizes, accumulate, bias, dot, load, token_or_none};
+use super::{Sizes, accumulate, bias, dot, load, token_or_none, tokens::gather_tokens};
 use crate::tune::Blueprint;
 
 /// Where the partial sums lie: a row a run of windows and head, `[n, n]` (keys down) of logit gradients if `table`, then
@@ -22,6 +22,9 @@ pub(crate) struct Runs {
     /// Where the padding's part of a row begins.
     pub(crate) padding_offset: u32,
 }
+
+/// Channels of the largest head whose k, v and their gradients fit the registers of a unit (255 on NVIDIA's GPUs) together.
+const WHOLE_HEAD: usize = 48;
 
 /// The gradients of qkv and the partial sums of the others. A head of a cube walks through one run of windows.
 #[cube(launch_unchecked)]
@@ -56,7 +59,6 @@ pub(crate) fn backward<F: Float, N: Size>(
     let first_channel = head * vectors as u32;
     let row = task * r.row;
     let base = local * comptime![b.tile * b.head_vectors];
-    let facts_base = local * comptime![b.tile * 3];
     let turns = s.cells.div_ceil(comptime![b.units as u32]);
     let tiles = s.cells.div_ceil(comptime![b.tile as u32]);
 
@@ -133,91 +135,23 @@ pub(crate) fn backward<F: Float, N: Size>(
             }
         }
 
-        for turn in 0..turns {
-            let key = turn * comptime![b.units as u32] + unit as u32;
-            let own = token_or_none(set, key, m, s);
-            let mut k = Array::<Vector<f32, N>>::new(vectors);
-            let mut v = Array::<Vector<f32, N>>::new(vectors);
-            let mut dk = Array::<Vector<f32, N>>::new(vectors);
-            let mut dv = Array::<Vector<f32, N>>::new(vectors);
-            #[unroll]
-            for c in 0..vectors {
-                let channel = first_channel + c as u32;
-                k[c] = load::<F, N>(qkv, pad, own, 1u32, channel, s);
-                v[c] = load::<F, N>(qkv, pad, own, 2u32, channel, s);
-                dk[c] = Vector::new(0.0);
-                dv[c] = Vector::new(0.0);
-            }
-            for t in 0..tiles {
-                let first = t * tile as u32;
-                let count = u32::min(tile as u32, s.cells - first);
-                sync_cube();
-                let mut at = unit;
-                while at < count as usize * vectors {
-                    let other = token(set, first + (at / vectors) as u32, m);
-                    let channel = first_channel + (at % vectors) as u32;
-                    left[base + at] = load::<F, N>(qkv, pad, other, 0u32, channel, s) * Vector::new(s.scale);
-                    let mut g = Vector::<f32, N>::new(0.0);
-                    if other != PADDING {
-                        g = Vector::cast_from(dy[(other * s.channels + channel) as usize]);
-                    }
-                    right[base + at] = g;
-                    at += comptime![b.units];
-                }
-                let mut j = unit;
-                while j < count as usize {
-                    let other = token(set, first + j as u32, m);
-                    // Results of padded queries are dropped: a maximum beyond every logit marks them.
-                    facts[facts_base + 3 * j] = f32::new(1e30);
-                    if other != PADDING {
-                        let from = ((other * s.heads + head) * 3) as usize;
-                        facts[facts_base + 3 * j] = rows[from];
-                        facts[facts_base + 3 * j + 1] = rows[from + 1];
-                        facts[facts_base + 3 * j + 2] = rows[from + 2];
-                    }
-                    j += comptime![b.units];
-                }
-                sync_cube();
-                for j in 0..count {
-                    let at = base + j as usize * vectors;
-                    let fact = facts_base + 3 * j as usize;
-                    if key < s.cells && facts[fact] < f32::new(1e29) {
-                        let logit =
-                            dot::<N>(&k, &left, at, vectors) + bias::<F>(table, set, first + j, key, head, m, s);
-                        let p = (logit - facts[fact] - facts[fact + 1]).exp();
-                        let ds = p * (dot::<N>(&v, &right, at, vectors) - facts[fact + 2]);
-                        accumulate::<N>(&mut dv, p, &right, at, vectors);
-                        accumulate::<N>(&mut dk, ds, &left, at, vectors);
-                    }
-                }
-            }
-            if active && own != PADDING {
-                #[unroll]
-                for c in 0..vectors {
-                    let to = own * 3 * s.channels + first_channel + c as u32;
-                    dqkv[(to + s.channels) as usize] = Vector::cast_from(dk[c]);
-                    dqkv[(to + 2 * s.channels) as usize] = Vector::cast_from(dv[c]);
-                }
-            }
-            if active && key < s.cells && r.padding > 0 {
-                let to = row + r.padding_offset + key * comptime![(2 * b.head_vectors * b.vector_width) as u32];
-                #[unroll]
-                for c in 0..vectors {
-                    #[unroll]
-                    for e in 0..N::value() {
-                        let at = to as usize + c * N::value() + e;
-                        let half = comptime![b.head_vectors * b.vector_width];
-                        let mut sum_k = select(own == PADDING, dk[c][e], f32::new(0.0));
-                        let mut sum_v = select(own == PADDING, dv[c][e], f32::new(0.0));
-                        if i > 0 {
-                            sum_k += f32::cast_from(partial[at]);
-                            sum_v += f32::cast_from(partial[at + half]);
-                        }
-                        partial[at] = F::cast_from(sum_k);
-                        partial[at + half] = F::cast_from(sum_v);
-                    }
-                }
-            }
+        // Four arrays of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
+        // logits once more for k's.
+        let whole = comptime![b.head_vectors * b.vector_width <= WHOLE_HEAD];
+        if whole {
+            gather_tokens::<F, N>(
+                qkv, table, rows, dy, pad, dqkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task,
+                active, b, true, true,
+            );
+        } else {
+            gather_tokens::<F, N>(
+                qkv, table, rows, dy, pad, dqkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task,
+                active, b, false, true,
+            );
+            gather_tokens::<F, N>(
+                qkv, table, rows, dy, pad, dqkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task,
+                active, b, true, false,
+            );
         }
     }
 }

@@ -141,7 +141,10 @@ impl Chip {
             p.features.tma |= Tma::Im2colWide | Tma::SwizzleAtomicity;
         }
         register_wmma_features(Wmma::supported_wmma_combinations(&arch), &mut p);
-        register_mma_features(<Wmma as DialectWmmaCompiler<CudaDialect<Wmma>>>::supported_mma_combinations(&arch), &mut p);
+        register_mma_features(
+            <Wmma as DialectWmmaCompiler<CudaDialect<Wmma>>>::supported_mma_combinations(&arch),
+            &mut p,
+        );
         register_scaled_mma_features(Wmma::supported_scaled_mma_combinations(&arch), &mut p);
         (p, options)
     }

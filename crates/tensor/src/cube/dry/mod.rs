@@ -4,6 +4,7 @@
 //! [`launches`] hands it out. Buffers hold nothing and read as zeros. It shows GPU code on a machine without a GPU.
 
 mod chip;
+mod name;
 mod runtime;
 mod server;
 
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Device, Result};
 
-pub use chip::Chip;
+pub use chip::{Chip, Limits};
 pub use runtime::DryRuntime;
 pub(super) use runtime::open;
 
@@ -20,7 +21,7 @@ pub(super) use runtime::open;
 pub struct Program {
     /// Where the kernel is defined, as `swinstyle_upfirdn2d::cube::upfirdn2d_kernel`.
     pub kernel: String,
-    /// Element types, vector widths and compile-time values, as CubeCL tells them.
+    /// Vector widths, compile-time values and element types, as `n 4, vector_width 4, function Relu, dtype f32`.
     pub variant: String,
     /// Units of a cube along x, y, z.
     pub cube_dim: [u32; 3],
@@ -55,4 +56,36 @@ pub fn launches(chip: Chip) -> Result<Vec<Launch>> {
     let (mine, others) = all.drain(..).partition(|(of, _)| *of == chip);
     *all = others;
     Ok(mine.into_iter().map(|(_, launch)| launch).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Tensor};
+
+    #[test]
+    fn a_launch_is_handed_out_as_cuda_source_once_and_results_are_zeros() {
+        for chip in Chip::ALL {
+            let device = Device::Dry(chip);
+            let x = Tensor::from_slice(&[1.0_f32; 8], &[8], device).unwrap();
+            let y = x.scale(2.0).unwrap();
+            let all = launches(chip).unwrap();
+            let program = &all.last().unwrap().program;
+            assert!(program.source.as_ref().is_ok_and(|s| s.contains("__global__") && s.contains(&program.entry)));
+            assert!(program.kernel.starts_with("swinstyle_tensor::cube::") && program.cube_dim == [256, 1, 1]);
+            assert!(program.variant.contains("dtype f32"), "{}", program.variant);
+            assert!(launches(chip).unwrap().is_empty());
+            assert_eq!(y.to_vec().unwrap(), [0.0; 8]);
+        }
+        assert!(Tensor::full(0.0, &[2], DType::F64, Device::Dry(Chip::Sm90)).is_err());
+    }
+
+    #[test]
+    fn architectures_round_trip_and_unknown_ones_list_the_known() {
+        for chip in Chip::ALL {
+            assert_eq!(chip.to_string().parse(), Ok(chip));
+        }
+        assert!("sm_75".parse::<Chip>().unwrap_err().contains("sm_80, sm_90, sm_100"));
+        assert_eq!([Chip::Sm80.target(), Chip::Sm90.target()], ["sm_80", "sm_90a"]);
+    }
 }

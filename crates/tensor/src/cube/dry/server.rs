@@ -27,7 +27,7 @@ use cubecl_runtime::{
     validation::{validate_cube_dim, validate_units},
 };
 
-use super::{Chip, Launch, Program, record, runtime::DryDevice};
+use super::{Chip, Launch, Program, name, record, runtime::DryDevice};
 use crate::cube::faults;
 
 /// A kernel as CubeCL hands it to a server.
@@ -54,9 +54,8 @@ impl DryServer {
             entry: String::new(),
             source: Err(String::new()),
         };
-        // `<type>-<addresses>-<cube>-<mode>-Some(<values>)`, where the type is the kernel's with its element types.
-        let name = kernel.name();
-        (program.kernel, program.variant) = described(name, &id.stable_format());
+        program.kernel = name::path(kernel.name());
+        program.variant = name::variant(&id.stable_format());
         let properties = &self.utilities.properties;
         // A kernel's expansion panics on what it does not support.
         program.source = faults::guarded(|| {
@@ -77,15 +76,6 @@ impl DryServer {
         });
         program
     }
-}
-
-/// Where a kernel is defined, and its variant, from the type's name and the text of its identifier.
-fn described(type_name: &str, id: &str) -> (String, String) {
-    let (path, generics) = type_name.split_once('<').unwrap_or((type_name, ""));
-    // The macro puts the kernel's type into a module of the function's name.
-    let kernel = path.rsplit_once("::").map_or(path, |(module, _)| module);
-    let _ = generics;
-    (kernel.to_string(), id.to_string())
 }
 
 impl DeviceService for DryServer {
