@@ -61,6 +61,9 @@ pub(super) struct Inspect {
     /// Only the cases whose name contains this.
     #[arg(long, value_name = "SUBSTRING")]
     case: Option<String>,
+    /// Every operation in every type too.
+    #[arg(long)]
+    tour: bool,
     /// The kernels of the fixtures in this folder too.
     #[arg(long, value_name = "DIR")]
     fixtures: Option<PathBuf>,
@@ -76,8 +79,8 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     match command {
         Command::Check(args) => run_check(context, &args),
         Command::Bench(args) => bench::run(context.device()?, args.case.as_deref(), args.runs, context.output),
-        Command::Inspect(Inspect { arch: chip, kernel, case, fixtures, tools, out }) => {
-            inspect::run(&inspect::Options { chip, kernel, case, fixtures, tools, out }, context.output)
+        Command::Inspect(Inspect { arch: chip, kernel, case, tour, fixtures, tools, out }) => {
+            inspect::run(&inspect::Options { chip, kernel, case, tour, fixtures, tools, out }, context.output)
         }
     }
 }

@@ -9,6 +9,7 @@ mod report;
 mod resources;
 mod sass;
 mod toolkit;
+mod tour;
 
 use std::{
     collections::HashMap,
@@ -43,6 +44,8 @@ pub struct Options {
     pub kernel: Option<String>,
     /// The CUDA compiler's folder, if not an installed toolkit's.
     pub tools: Option<PathBuf>,
+    /// A tour of every operation in every type too.
+    pub tour: bool,
     /// A folder of fixtures whose kernels are looked at too: odd shapes, every gradient.
     pub fixtures: Option<PathBuf>,
     /// Where sources, PTX and listings are written, in a folder of the chip's name.
@@ -74,6 +77,15 @@ pub fn run(options: &Options, output: Output) -> Result<Status> {
         });
         let launches = dry::launches(chip)?;
         report.add(inspector.case(&case.name, outcome.err(), launches)?, output)?;
+    }
+    let stations = tour::TYPES.iter().flat_map(|&dtype| tour::STATIONS.iter().map(move |station| (dtype, station)));
+    for (dtype, (station, visit)) in stations.filter(|_| options.tour) {
+        let name = format!("tour/{dtype}/{station}");
+        if wanted(&name) {
+            let outcome = visit(&tour::Inputs { device, dtype });
+            report.add(inspector.case(&name, outcome.err(), dry::launches(chip)?)?, output)?;
+        }
+        names.push(name);
     }
     if let Some(folder) = &options.fixtures {
         check::run(folder, device, None, |outcome| {
@@ -235,18 +247,25 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_of_the_bench_cases_becomes_cuda_source() {
+    fn every_kernel_of_the_bench_cases_and_of_all_operations_becomes_cuda_source() {
         let chip = Chip::Sm90;
         let device = Device::Dry(chip);
         let mut kernels = BTreeSet::new();
-        for case in bench::cases(device) {
-            let outcome = case.prepare(device).and_then(|mut work| work());
-            assert!(outcome.is_ok(), "{}: {outcome:?}", case.name);
+        let mut check = |name: &str, outcome: Result<()>| {
+            assert!(outcome.is_ok(), "{name}: {outcome:?}");
             for launch in dry::launches(chip).unwrap() {
                 let Program { kernel, variant, source, .. } = &*launch.program;
                 let source = source.as_ref().unwrap_or_else(|e| panic!("{kernel} ({variant}): {e}"));
                 assert_eq!(refused(source), None, "{kernel} ({variant})");
                 kernels.insert(short(kernel));
+            }
+        };
+        for case in bench::cases(device) {
+            check(&case.name, case.prepare(device).and_then(|mut work| work()));
+        }
+        for dtype in tour::TYPES {
+            for (station, visit) in tour::STATIONS {
+                check(station, visit(&tour::Inputs { device, dtype }));
             }
         }
         for kernel in ["window_attention::backward", "query_attention::backward", "modulated_conv2d::conv"] {
