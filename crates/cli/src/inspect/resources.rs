@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(of(255, 0, 256), (8, Some("registers")));
         assert_eq!(of(32, 48 << 10, 256), (32, Some("shared memory")));
         assert_eq!(of(32, 0, 32), (32, Some("cubes")));
-        assert_eq!(of(32, 0, 768), (48, Some("warps")));
+        assert_eq!(of(24, 0, 768), (48, Some("warps")));
         let a100 = Occupancy::of(&Chip::Sm80.limits(), 32, 48 << 10, 256);
         assert_eq!((a100.warps, a100.share), (24, 0.375));
     }

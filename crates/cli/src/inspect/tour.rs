@@ -6,7 +6,7 @@ use swinstyle_layer_norm::layer_norm;
 use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, styled_conv2d};
 use swinstyle_query_attention::{Bias, WindowQueryAttention, window_query_attention};
 use swinstyle_tensor::{DType, Device, Tensor, grad};
-use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
+use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d};
 use swinstyle_window_attention::{WindowAttention, window_attention};
 
 /// An operation with its gradients, on any device and type.
@@ -35,8 +35,7 @@ pub(super) struct Inputs {
 
 impl Inputs {
     fn leaf(&self, shape: &[usize]) -> Result<Tensor> {
-        let zeros = vec![0.0_f32; shape.iter().product()];
-        Ok(Tensor::from_vec(zeros, shape, self.device)?.to_dtype(self.dtype)?.as_leaf())
+        Ok(Tensor::full(0.0, shape, self.dtype, self.device)?.as_leaf())
     }
 }
 
@@ -140,7 +139,7 @@ fn activations(inputs: &Inputs) -> Result<()> {
 }
 
 fn convolutions(inputs: &Inputs) -> Result<()> {
-    let fir = setup_filter(&[1.0, 3.0, 3.0, 1.0], inputs.dtype, inputs.device)?;
+    let fir = inputs.leaf(&[4, 4])?.detach();
     for (channels, out) in [(16, 16), (6, 3)] {
         for (up, down, kernel) in [(1, 1, 3), (2, 1, 3), (1, 2, 3), (1, 1, 1)] {
             let x = inputs.leaf(&[2, 8, 8, channels])?;
@@ -176,7 +175,7 @@ fn attention(inputs: &Inputs) -> Result<()> {
 }
 
 fn resampling(inputs: &Inputs) -> Result<()> {
-    let filter = setup_filter(&[1.0, 3.0, 3.0, 1.0], inputs.dtype, inputs.device)?;
+    let filter = inputs.leaf(&[4, 4])?.detach();
     for channels in [8, 3] {
         let x = inputs.leaf(&[1, 8, 8, channels])?;
         for (up, down) in [(1, 1), (2, 1), (1, 2), (3, 2)] {

@@ -26,9 +26,6 @@ pub(crate) struct Runs {
     pub(crate) padding_offset: u32,
 }
 
-/// Channels of the largest head whose k, v and their gradients fit the registers of a unit (255 on NVIDIA's GPUs) together.
-const WHOLE_HEAD: usize = 48;
-
 /// The gradients of keys and values and the partial sums of the others. A head of a cube walks through one run of sets.
 #[cube(launch_unchecked)]
 pub(crate) fn backward<F: Float, N: Size>(
@@ -51,6 +48,7 @@ pub(crate) fn backward<F: Float, N: Size>(
     let mut left = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut right = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut facts = SharedMemory::<f32>::new(comptime![b.heads * b.tile * 3]);
+    let mut factors = SharedMemory::<f32>::new(comptime![if b.staged() { b.heads * b.tile * b.units } else { 1 }]);
 
     let local = UNIT_POS as usize / comptime![b.units];
     let unit = UNIT_POS as usize % comptime![b.units];
@@ -64,6 +62,8 @@ pub(crate) fn backward<F: Float, N: Size>(
     let first_channel = head * vectors as u32;
     let row = task * r.row;
     let base = local * comptime![b.tile * b.head_vectors];
+    let units = comptime![b.units];
+    let factors_base = local * comptime![b.tile * b.units] + unit;
 
     let query_turns = s.queries.div_ceil(comptime![b.units as u32]);
     let key_tiles = s.tokens.div_ceil(comptime![b.tile as u32]);
@@ -75,12 +75,10 @@ pub(crate) fn backward<F: Float, N: Size>(
         let mut dq = Array::<Vector<f32, N>>::new(vectors);
         #[unroll]
         for c in 0..vectors {
-            mine[c] = Vector::new(0.0);
             dq[c] = Vector::new(0.0);
-            if query < s.queries {
-                let at = (owner * s.queries + query) * s.channels + first_channel + c as u32;
-                mine[c] = Vector::<f32, N>::cast_from(q[at as usize]) * Vector::new(s.scale);
-            }
+        }
+        if comptime![!b.staged()] {
+            load_query::<F, N>(&mut mine, q, owner, query, first_channel, s, vectors);
         }
         for i in 0..r.length {
             // Every unit must reach the barriers: those without a set follow along on the first one and add nothing.
@@ -96,12 +94,9 @@ pub(crate) fn backward<F: Float, N: Size>(
                 max = rows[at];
                 ln_sum = rows[at + 1];
                 delta = rows[at + 2];
-                #[unroll]
-                for c in 0..vectors {
-                    g[c] = Vector::cast_from(
-                        dy[((group * s.rows + own) * s.channels + first_channel + c as u32) as usize],
-                    );
-                }
+            }
+            if comptime![!b.staged()] {
+                load_gradient::<F, N>(&mut g, dy, group, own, first_channel, s, vectors);
             }
             for t in 0..key_tiles {
                 let first = t * tile as u32;
@@ -116,14 +111,37 @@ pub(crate) fn backward<F: Float, N: Size>(
                     at += comptime![b.units];
                 }
                 sync_cube();
+                if comptime![b.staged()] {
+                    load_query::<F, N>(&mut mine, q, owner, query, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        let mut p = f32::new(0.0);
+                        if own != PADDING {
+                            let logit = dot::<N>(&mine, &left, at, vectors)
+                                + bias_of::<F>(bias, group, query, first + j, head, m, s);
+                            p = (logit - max - ln_sum).exp();
+                        }
+                        factors[factors_base + j as usize * units] = p;
+                    }
+                    // The gradient takes the query's registers.
+                    load_gradient::<F, N>(&mut mine, dy, group, own, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        factors[factors_base + j as usize * units] *= dot::<N>(&mine, &right, at, vectors) - delta;
+                    }
+                }
                 for j in 0..count {
                     let at = base + j as usize * vectors;
                     let mut ds = f32::new(0.0);
                     if own != PADDING {
-                        let logit = dot::<N>(&mine, &left, at, vectors)
-                            + bias_of::<F>(bias, group, query, first + j, head, m, s);
-                        let p = (logit - max - ln_sum).exp();
-                        ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        if comptime![b.staged()] {
+                            ds = factors[factors_base + j as usize * units];
+                        } else {
+                            let logit = dot::<N>(&mine, &left, at, vectors)
+                                + bias_of::<F>(bias, group, query, first + j, head, m, s);
+                            let p = (logit - max - ln_sum).exp();
+                            ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        }
                         accumulate::<N>(&mut dq, ds, &left, at, vectors);
                     }
                     if r.bias > 0 && active && query < s.queries {
@@ -153,23 +171,120 @@ pub(crate) fn backward<F: Float, N: Size>(
         let index = run * r.length + i;
         let active = has_task && index < r.sets;
         let set = select(s.own > 0, owner % s.sets, select(active, index, 0));
-        // Four arrays of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
+        // Four vectors of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
         // logits once more for k's.
-        let whole = comptime![b.head_vectors * b.vector_width <= WHOLE_HEAD];
-        if whole {
+        if comptime![b.staged()] {
             gather_tokens::<F, N>(
-                q, kv, rows, dy, bias, dkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task, active,
-                b, true, true,
+                q,
+                kv,
+                rows,
+                dy,
+                bias,
+                dkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                false,
+                true,
+            );
+            gather_tokens::<F, N>(
+                q,
+                kv,
+                rows,
+                dy,
+                bias,
+                dkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                false,
             );
         } else {
             gather_tokens::<F, N>(
-                q, kv, rows, dy, bias, dkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task, active,
-                b, false, true,
+                q,
+                kv,
+                rows,
+                dy,
+                bias,
+                dkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                true,
             );
-            gather_tokens::<F, N>(
-                q, kv, rows, dy, bias, dkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task, active,
-                b, true, false,
-            );
+        }
+    }
+}
+
+/// The scaled query of a unit, zero where there is none.
+#[cube]
+fn load_query<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    q: &Array<Vector<F, N>>,
+    owner: u32,
+    query: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = Vector::new(0.0);
+        if query < s.queries {
+            let at = (owner * s.queries + query) * s.channels + first_channel + c as u32;
+            to[c] = Vector::<f32, N>::cast_from(q[at as usize]) * Vector::new(s.scale);
+        }
+    }
+}
+
+/// The gradient of a unit's result, zero where it is dropped.
+#[cube]
+fn load_gradient<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    dy: &Array<Vector<F, N>>,
+    group: u32,
+    own: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = Vector::new(0.0);
+        if own != PADDING {
+            to[c] = Vector::cast_from(dy[((group * s.rows + own) * s.channels + first_channel + c as u32) as usize]);
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
     left: &mut SharedMemory<Vector<f32, N>>,
     right: &mut SharedMemory<Vector<f32, N>>,
     facts: &mut SharedMemory<f32>,
+    factors: &mut SharedMemory<f32>,
     i: u32,
     set: u32,
     task: u32,
@@ -41,6 +42,10 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
     let row = task * r.row;
     let base = local * comptime![b.tile * b.head_vectors];
     let facts_base = local * comptime![b.tile * 3];
+    let factors_base = local * comptime![b.tile * b.units] + unit;
+    let units = comptime![b.units];
+    // Keys of large heads: k, then v, then the gradient.
+    let staged = comptime![b.staged() && keys];
     let key_turns = s.tokens.div_ceil(comptime![b.units as u32]);
     let query_tiles = s.queries.div_ceil(comptime![b.tile as u32]);
 
@@ -53,13 +58,14 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
         let mut dv = Array::<Vector<f32, N>>::new(vectors);
         #[unroll]
         for c in 0..vectors {
-            let channel = first_channel + c as u32;
-            k[c] = load::<F, N>(kv, kv, group, own, 0u32, channel, s);
-            if keys {
-                v[c] = load::<F, N>(kv, kv, group, own, 1u32, channel, s);
-            }
             dk[c] = Vector::new(0.0);
             dv[c] = Vector::new(0.0);
+        }
+        if comptime![!staged] {
+            load_part::<F, N>(&mut k, kv, group, own, 0u32, first_channel, s, vectors);
+            if keys {
+                load_part::<F, N>(&mut v, kv, group, own, 1u32, first_channel, s, vectors);
+            }
         }
         for t in 0..query_tiles {
             let first = t * tile as u32;
@@ -84,6 +90,8 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
                 let other = result_row(set, first + j as u32, m, s);
                 // Results of padded cells are dropped: a maximum beyond every logit marks them.
                 facts[facts_base + 3 * j] = f32::new(1e30);
+                facts[facts_base + 3 * j + 1] = f32::new(0.0);
+                facts[facts_base + 3 * j + 2] = f32::new(0.0);
                 if other != PADDING {
                     let from = (((group * s.rows + other) * s.heads + head) * 3) as usize;
                     facts[facts_base + 3 * j] = rows[from];
@@ -93,18 +101,44 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
                 j += comptime![b.units];
             }
             sync_cube();
-            for j in 0..count {
-                let at = base + j as usize * vectors;
-                let fact = facts_base + 3 * j as usize;
-                if key < s.tokens && facts[fact] < f32::new(1e29) {
-                    let logit = dot::<N>(&k, left, at, vectors) + bias_of::<F>(bias, group, first + j, key, head, m, s);
-                    let p = (logit - facts[fact] - facts[fact + 1]).exp();
-                    if values {
-                        accumulate::<N>(&mut dv, p, right, at, vectors);
+            if staged {
+                load_part::<F, N>(&mut k, kv, group, own, 0u32, first_channel, s, vectors);
+                for j in 0..count {
+                    let fact = facts_base + 3 * j as usize;
+                    let mut p = f32::new(0.0);
+                    if key < s.tokens && facts[fact] < f32::new(1e29) {
+                        let logit = dot::<N>(&k, left, base + j as usize * vectors, vectors)
+                            + bias_of::<F>(bias, group, first + j, key, head, m, s);
+                        p = (logit - facts[fact] - facts[fact + 1]).exp();
                     }
-                    if keys {
-                        let ds = p * (dot::<N>(&v, right, at, vectors) - facts[fact + 2]);
-                        accumulate::<N>(&mut dk, ds, left, at, vectors);
+                    factors[factors_base + j as usize * units] = p;
+                }
+                // The value takes the key's registers.
+                load_part::<F, N>(&mut k, kv, group, own, 1u32, first_channel, s, vectors);
+                for j in 0..count {
+                    let delta = facts[facts_base + 3 * j as usize + 2];
+                    factors[factors_base + j as usize * units] *=
+                        dot::<N>(&k, right, base + j as usize * vectors, vectors) - delta;
+                }
+                for j in 0..count {
+                    let ds = factors[factors_base + j as usize * units];
+                    accumulate::<N>(&mut dk, ds, left, base + j as usize * vectors, vectors);
+                }
+            } else {
+                for j in 0..count {
+                    let at = base + j as usize * vectors;
+                    let fact = facts_base + 3 * j as usize;
+                    if key < s.tokens && facts[fact] < f32::new(1e29) {
+                        let logit =
+                            dot::<N>(&k, left, at, vectors) + bias_of::<F>(bias, group, first + j, key, head, m, s);
+                        let p = (logit - facts[fact] - facts[fact + 1]).exp();
+                        if values {
+                            accumulate::<N>(&mut dv, p, right, at, vectors);
+                        }
+                        if keys {
+                            let ds = p * (dot::<N>(&v, right, at, vectors) - facts[fact + 2]);
+                            accumulate::<N>(&mut dk, ds, left, at, vectors);
+                        }
                     }
                 }
             }
@@ -149,4 +183,22 @@ fn add_padding<F: Float>(partial: &mut Array<F>, at: usize, gathered: f32, own: 
         sum += f32::cast_from(partial[at]);
     }
     partial[at] = F::cast_from(sum);
+}
+
+/// The key or value (`part` 0, 1) of a unit.
+#[cube]
+fn load_part<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    kv: &Array<Vector<F, N>>,
+    group: u32,
+    own: u32,
+    part: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = load::<F, N>(kv, kv, group, own, part, first_channel + c as u32, s);
+    }
 }

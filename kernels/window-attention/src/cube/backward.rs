@@ -23,9 +23,6 @@ pub(crate) struct Runs {
     pub(crate) padding_offset: u32,
 }
 
-/// Channels of the largest head whose k, v and their gradients fit the registers of a unit (255 on NVIDIA's GPUs) together.
-const WHOLE_HEAD: usize = 48;
-
 /// The gradients of qkv and the partial sums of the others. A head of a cube walks through one run of windows.
 #[cube(launch_unchecked)]
 pub(crate) fn backward<F: Float, N: Size>(
@@ -48,6 +45,7 @@ pub(crate) fn backward<F: Float, N: Size>(
     let mut left = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut right = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut facts = SharedMemory::<f32>::new(comptime![b.heads * b.tile * 3]);
+    let mut factors = SharedMemory::<f32>::new(comptime![if b.staged() { b.heads * b.tile * b.units } else { 1 }]);
 
     let local = UNIT_POS as usize / comptime![b.units];
     let unit = UNIT_POS as usize % comptime![b.units];
@@ -59,6 +57,8 @@ pub(crate) fn backward<F: Float, N: Size>(
     let first_channel = head * vectors as u32;
     let row = task * r.row;
     let base = local * comptime![b.tile * b.head_vectors];
+    let units = comptime![b.units];
+    let factors_base = local * comptime![b.tile * b.units] + unit;
     let turns = s.cells.div_ceil(comptime![b.units as u32]);
     let tiles = s.cells.div_ceil(comptime![b.tile as u32]);
 
@@ -76,13 +76,11 @@ pub(crate) fn backward<F: Float, N: Size>(
             let mut dq = Array::<Vector<f32, N>>::new(vectors);
             #[unroll]
             for c in 0..vectors {
-                let channel = first_channel + c as u32;
-                q[c] = load::<F, N>(qkv, pad, own, 0u32, channel, s) * Vector::new(s.scale);
-                g[c] = Vector::new(0.0);
                 dq[c] = Vector::new(0.0);
-                if own != PADDING {
-                    g[c] = Vector::cast_from(dy[(own * s.channels + channel) as usize]);
-                }
+            }
+            if comptime![!b.staged()] {
+                load_query::<F, N>(&mut q, qkv, pad, own, first_channel, s, vectors);
+                load_gradient::<F, N>(&mut g, dy, own, first_channel, s, vectors);
             }
             let mut max = f32::new(0.0);
             let mut ln_sum = f32::new(0.0);
@@ -106,14 +104,37 @@ pub(crate) fn backward<F: Float, N: Size>(
                     at += comptime![b.units];
                 }
                 sync_cube();
+                if comptime![b.staged()] {
+                    load_query::<F, N>(&mut q, qkv, pad, own, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        let mut p = f32::new(0.0);
+                        if own != PADDING {
+                            let logit =
+                                dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
+                            p = (logit - max - ln_sum).exp();
+                        }
+                        factors[factors_base + j as usize * units] = p;
+                    }
+                    // The gradient takes the query's registers.
+                    load_gradient::<F, N>(&mut q, dy, own, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        factors[factors_base + j as usize * units] *= dot::<N>(&q, &right, at, vectors) - delta;
+                    }
+                }
                 for j in 0..count {
                     let at = base + j as usize * vectors;
                     let mut ds = f32::new(0.0);
                     if own != PADDING {
-                        let logit =
-                            dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
-                        let p = (logit - max - ln_sum).exp();
-                        ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        if comptime![b.staged()] {
+                            ds = factors[factors_base + j as usize * units];
+                        } else {
+                            let logit =
+                                dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
+                            let p = (logit - max - ln_sum).exp();
+                            ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        }
                         accumulate::<N>(&mut dq, ds, &left, at, vectors);
                     }
                     if r.table > 0 && active && query < s.cells {
@@ -135,23 +156,115 @@ pub(crate) fn backward<F: Float, N: Size>(
             }
         }
 
-        // Four arrays of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
+        // Four vectors of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
         // logits once more for k's.
-        let whole = comptime![b.head_vectors * b.vector_width <= WHOLE_HEAD];
-        if whole {
+        if comptime![b.staged()] {
             gather_tokens::<F, N>(
-                qkv, table, rows, dy, pad, dqkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task,
-                active, b, true, true,
+                qkv,
+                table,
+                rows,
+                dy,
+                pad,
+                dqkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                false,
+                true,
+            );
+            gather_tokens::<F, N>(
+                qkv,
+                table,
+                rows,
+                dy,
+                pad,
+                dqkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                false,
             );
         } else {
             gather_tokens::<F, N>(
-                qkv, table, rows, dy, pad, dqkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task,
-                active, b, false, true,
+                qkv,
+                table,
+                rows,
+                dy,
+                pad,
+                dqkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                true,
             );
-            gather_tokens::<F, N>(
-                qkv, table, rows, dy, pad, dqkv, partial, m, s, r, &mut left, &mut right, &mut facts, i, set, task,
-                active, b, true, false,
-            );
+        }
+    }
+}
+
+/// The scaled query of a unit.
+#[cube]
+fn load_query<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    qkv: &Array<Vector<F, N>>,
+    pad: &Array<Vector<F, N>>,
+    own: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = load::<F, N>(qkv, pad, own, 0u32, first_channel + c as u32, s) * Vector::new(s.scale);
+    }
+}
+
+/// The gradient of a unit's result, zero at a padded cell.
+#[cube]
+fn load_gradient<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    dy: &Array<Vector<F, N>>,
+    own: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = Vector::new(0.0);
+        if own != PADDING {
+            to[c] = Vector::cast_from(dy[(own * s.channels + first_channel + c as u32) as usize]);
         }
     }
 }
