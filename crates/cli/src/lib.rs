@@ -1,11 +1,13 @@
 //! The command line of SwinStyle: every subcommand of `swinstyle`, and the checks and benches behind `swinstyle kernels`.
 //!
 //! [`commands`] has one file a subcommand, [`output`] says where text, JSON, progress and errors go. [`check`] holds the
-//! rooms and the networks to fixtures made by PyTorch; [`bench`] times the cases of `benches/peers/pytorch_peer.py`.
+//! rooms and the networks to fixtures made by PyTorch; [`bench`] times the cases of `benches/peers/pytorch_peer.py`,
+//! [`inspect`] looks at their GPU code without a GPU.
 
 pub mod bench;
 pub mod check;
 pub mod commands;
+pub mod inspect;
 pub mod output;
 mod profile;
 

@@ -13,6 +13,8 @@ pub enum Device {
     Wgpu(usize),
     /// The i-th CUDA device.
     Cuda(usize),
+    /// A CUDA chip that is compiled for and computes nothing: results are zeros, so no text names it. See [`cube::dry`].
+    Dry(cube::dry::Chip),
 }
 
 impl fmt::Display for Device {
@@ -23,6 +25,7 @@ impl fmt::Display for Device {
             Self::Wgpu(i) => write!(f, "wgpu:{i}"),
             Self::Cuda(0) => f.write_str("cuda"),
             Self::Cuda(i) => write!(f, "cuda:{i}"),
+            Self::Dry(chip) => write!(f, "dry:{chip}"),
         }
     }
 }
@@ -97,7 +100,7 @@ mod tests {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
         }
         assert_eq!("cuda:0".parse::<Device>().unwrap(), Device::Cuda(0));
-        for name in ["", "gpu", "cpu:1", "wgpu:", "cuda:x"] {
+        for name in ["", "gpu", "cpu:1", "wgpu:", "cuda:x", "dry:sm_90"] {
             assert!(name.parse::<Device>().is_err(), "{name}");
         }
     }

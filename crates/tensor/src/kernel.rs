@@ -116,6 +116,7 @@ fn on_cube<K: Kernel>(
         let launched = match &client {
             CubeClient::Wgpu(c) => kernel.cube(c, &ins, &out_args),
             CubeClient::Cuda(c) => kernel.cube(c, &ins, &out_args),
+            CubeClient::Dry(c) => kernel.cube(c, &ins, &out_args),
         };
         launched.map_err(|e| e.on(device))?;
     }

@@ -330,8 +330,8 @@ fn compare(what: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor
 
 #[test]
 fn cube_kernels_match_the_twin_on_wgpu() {
-    // Tiles in several turns, queries of each image, dense biases.
-    for case in [WHOLE[3], (2, 70, 5, 1, 40, false, true)] {
+    // Tiles in several turns, queries of each image, dense biases, a head whose tokens are gathered in two passes.
+    for case in [WHOLE[3], (2, 70, 5, 1, 52, false, true)] {
         // The tensor crate tests concatenation: here it happens before the devices part.
         let mut xs = whole_inputs(case, DType::F32, Device::Cpu);
         let v = xs.remove(2);

@@ -20,10 +20,24 @@ pub struct Blueprint {
     pub tile: usize,
 }
 
+/// Channels of the largest head of which a unit holds four vectors (k, v and their gradients) in registers, where it has 255.
+const WHOLE_HEAD: usize = 48;
+
 impl Blueprint {
+    /// Whether heads are so large that the backward kernel takes its operands through the registers one after the other and
+    /// keeps the factors that they make, one a unit and row of a tile, in shared memory.
+    pub fn staged(&self) -> bool {
+        self.vector_width * self.head_vectors > WHOLE_HEAD
+    }
+
+    /// Bytes of shared memory of a row of a tile of one head.
+    fn row_bytes(head_dim: usize, units: usize) -> usize {
+        4 * (2 * head_dim + 3 + if head_dim > WHOLE_HEAD { units } else { 0 })
+    }
+
     /// Bytes of shared memory of the backward kernel, the larger one: two vectors and three statistics a row of a tile.
     pub fn shared_memory(&self) -> usize {
-        4 * self.heads * self.tile * (2 * self.vector_width * self.head_vectors + 3)
+        self.heads * self.tile * Self::row_bytes(self.vector_width * self.head_vectors, self.units)
     }
 
     /// The blueprint with `units` a head and `heads` a cube whose tiles fill at most `shared` bytes evenly.
@@ -31,7 +45,7 @@ impl Blueprint {
         let rows = problem.tokens().max(problem.queries());
         let vector_width = glue::vector_width(&[problem.head_dim]);
         let head_vectors = problem.head_dim / vector_width;
-        let most = (shared / (4 * heads * (2 * problem.head_dim + 3))).clamp(1, rows);
+        let most = (shared / (heads * Self::row_bytes(problem.head_dim, units))).clamp(1, rows);
         Self { vector_width, head_vectors, units, heads, tile: rows.div_ceil(rows.div_ceil(most)) }
     }
 
@@ -48,7 +62,7 @@ impl swinstyle_kit::Blueprint for Blueprint {
     fn default_for(problem: &Problem) -> Self {
         let limits = Limits::WEBGPU;
         let units = Self::usual_units(problem, &limits);
-        let fits = limits.shared_memory / (4 * 16 * (2 * problem.head_dim + 3));
+        let fits = limits.shared_memory / (16 * Self::row_bytes(problem.head_dim, units));
         let heads = (64 / units).min(fits).max(1);
         Self::tiled(problem, units, heads, limits.shared_memory)
     }

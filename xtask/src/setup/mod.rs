@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: some Vulkan adapter for the tests, Mesa's software one where there is no other.
 
+pub mod cuda;
 mod distribution;
 mod vulkan;
 

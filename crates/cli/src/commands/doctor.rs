@@ -91,6 +91,8 @@ fn kind(device: Device) -> &'static str {
         Device::Cpu => "cpu",
         Device::Wgpu(_) => "wgpu",
         Device::Cuda(_) => "cuda",
+        // No text names it, so doctor never lists it.
+        Device::Dry(_) => "dry",
     }
 }
 

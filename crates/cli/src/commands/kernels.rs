@@ -1,15 +1,17 @@
 //! `swinstyle kernels`: the rooms and the networks against PyTorch's numbers, and against the clock.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use swinstyle_tensor::cube::dry::Chip;
 
 use super::Context;
 use crate::{
     bench,
     check::{self, Outcome},
+    inspect,
     output::Status,
 };
 
@@ -19,6 +21,9 @@ pub(super) enum Command {
     Check(Check),
     /// Time the cases of benches/peers/pytorch_peer.py.
     Bench(Bench),
+    /// Compile the kernels of the bench cases for a CUDA chip that need not be there, and look at the code.
+    #[command(hide = true)]
+    Inspect(Inspect),
 }
 
 #[derive(Debug, Args)]
@@ -44,10 +49,39 @@ pub(super) struct Bench {
     runs: u32,
 }
 
+/// `cargo xtask inspect` is this with its tools and folders.
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The chip that is compiled for.
+    #[arg(long, default_value = "sm_90", value_parser = Chip::from_str)]
+    arch: Chip,
+    /// Only the kernels whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// Only the cases whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    case: Option<String>,
+    /// Every operation in every type too.
+    #[arg(long)]
+    tour: bool,
+    /// The kernels of the fixtures in this folder too.
+    #[arg(long, value_name = "DIR")]
+    fixtures: Option<PathBuf>,
+    /// Folder with NVRTC, CUDA's headers and nvdisasm; without it an installed CUDA toolkit.
+    #[arg(long, value_name = "DIR")]
+    tools: Option<PathBuf>,
+    /// Where the code is written.
+    #[arg(long, value_name = "DIR", default_value = "target/inspect")]
+    out: PathBuf,
+}
+
 pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     match command {
         Command::Check(args) => run_check(context, &args),
         Command::Bench(args) => bench::run(context.device()?, args.case.as_deref(), args.runs, context.output),
+        Command::Inspect(Inspect { arch: chip, kernel, case, tour, fixtures, tools, out }) => {
+            inspect::run(&inspect::Options { chip, kernel, case, tour, fixtures, tools, out }, context.output)
+        }
     }
 }
 

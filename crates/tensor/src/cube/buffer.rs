@@ -57,6 +57,7 @@ impl CubeBuffer {
         let handle = match client {
             CubeClient::Wgpu(c) => c.empty(bytes),
             CubeClient::Cuda(c) => c.empty(bytes),
+            CubeClient::Dry(c) => c.empty(bytes),
         };
         Ok(Self { arg: CubeArg { handle, len, dtype } })
     }
@@ -77,6 +78,7 @@ impl CubeBuffer {
         let handle = match &client {
             CubeClient::Wgpu(c) => c.create(padded),
             CubeClient::Cuda(c) => c.create(padded),
+            CubeClient::Dry(c) => c.create(padded),
         };
         Ok(Self { arg: CubeArg { handle, len: data.len(), dtype } })
     }
@@ -92,6 +94,7 @@ impl CubeBuffer {
         let bytes = match client(device)? {
             CubeClient::Wgpu(c) => faults::read("download", device, &c, handle)?,
             CubeClient::Cuda(c) => faults::read("download", device, &c, handle)?,
+            CubeClient::Dry(c) => faults::read("download", device, &c, handle)?,
         };
         let Some(bytes) = bytes.get(..len * dtype.size()) else {
             let detail = format!("{} bytes were read where {} were asked for", bytes.len(), len * dtype.size());

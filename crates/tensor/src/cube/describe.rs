@@ -47,6 +47,7 @@ pub fn describe(device: Device) -> Result<Description> {
     let mut d = match &client {
         CubeClient::Wgpu(c) => capabilities(c),
         CubeClient::Cuda(c) => capabilities(c),
+        CubeClient::Dry(c) => capabilities(c),
     };
     d.max_allocation = max_allocation;
     match device {
@@ -64,6 +65,7 @@ pub fn describe(device: Device) -> Result<Description> {
             }
             d.driver = format!("CUDA {}", cuda::driver_version().unwrap_or_else(|| "of unknown version".to_string()));
         }
+        Device::Dry(chip) => d.name = format!("{chip}, compiled for and not there"),
         Device::Cpu => {}
     }
     Ok(d)

@@ -1,7 +1,8 @@
-//! The CubeCL side: devices of wgpu and CUDA, device buffers, and the kernels of the built-in operations.
+//! The CubeCL side: devices of wgpu and CUDA (and CUDA without a GPU, [`dry`]), device buffers, and the kernels of the built-in operations.
 //!
-//! Only `wgpu.rs`, `cuda.rs` and [`CubeClient`] name a backend; everything else is generic over [`Runtime`].
+//! Only `wgpu.rs`, `cuda.rs`, `dry/` and [`CubeClient`] name a backend; everything else is generic over [`Runtime`].
 
+pub mod dry;
 pub mod elementwise;
 pub mod layout;
 pub mod matmul;
@@ -43,6 +44,8 @@ pub enum CubeClient {
     Wgpu(ComputeClient<WgpuRuntime>),
     /// CUDA.
     Cuda(ComputeClient<CudaRuntime>),
+    /// CUDA up to the driver: compiles and runs nothing.
+    Dry(ComputeClient<dry::DryRuntime>),
 }
 
 /// Clients of the devices opened so far.
@@ -60,6 +63,7 @@ pub fn client(device: Device) -> Result<CubeClient> {
     let opened = match device {
         Device::Wgpu(index) => wgpu::open(index).map(|c| CubeClient::Wgpu(on_one_stream(c))),
         Device::Cuda(index) => cuda::open(index).map(|c| CubeClient::Cuda(on_one_stream(c))),
+        Device::Dry(chip) => dry::open(chip).map(|c| CubeClient::Dry(on_one_stream(c))),
         Device::Cpu => Err("the cpu runs native kernels and has no CubeCL client".to_string()),
     };
     let client = opened.map_err(|reason| TensorError::NoDevice { device: device.to_string(), reason })?;
@@ -83,6 +87,7 @@ impl CubeClient {
         match self {
             Self::Wgpu(c) => faults::wait("synchronize", device, c),
             Self::Cuda(c) => faults::wait("synchronize", device, c),
+            Self::Dry(c) => faults::wait("synchronize", device, c),
         }
     }
 
@@ -91,6 +96,7 @@ impl CubeClient {
         match self {
             Self::Wgpu(c) => c.properties().memory.max_page_size,
             Self::Cuda(c) => c.properties().memory.max_page_size,
+            Self::Dry(c) => c.properties().memory.max_page_size,
         }
     }
 }

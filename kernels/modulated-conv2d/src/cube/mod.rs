@@ -65,9 +65,10 @@ pub(crate) fn output_pixel(p: &Position, g: &Phase) -> u32 {
 pub(crate) fn activate<N: Size>(z: Vector<f32, N>, slope: f32, gain: f32, bound: f32) -> Vector<f32, N> {
     let mut y = select_many(z.greater_than(Vector::new(0.0)), z, z * Vector::new(slope)) * Vector::new(gain);
     if bound > 0.0 {
-        let high = Vector::<f32, N>::new(bound);
+        // The scalar is negated: CubeCL's CUDA C++ has no negation of vectors.
+        let (high, low) = (Vector::<f32, N>::new(bound), Vector::<f32, N>::new(-bound));
         y = select_many(y.greater_than(high), high, y);
-        y = select_many(y.less_than(-high), -high, y);
+        y = select_many(y.less_than(low), low, y);
     }
     y
 }

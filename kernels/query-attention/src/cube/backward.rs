@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING};
 
-use super::{Sizes, accumulate, bias_of, dot, load, result_row, token_row};
+use super::{Sizes, accumulate, bias_of, dot, load, result_row, token_row, tokens::gather_tokens};
 use crate::tune::Blueprint;
 
 /// Where the partial sums lie: a row an owner of queries, run of its sets and head: `[M, head_dim]` of query gradients if `q`,
@@ -48,6 +48,7 @@ pub(crate) fn backward<F: Float, N: Size>(
     let mut left = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut right = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut facts = SharedMemory::<f32>::new(comptime![b.heads * b.tile * 3]);
+    let mut factors = SharedMemory::<f32>::new(comptime![if b.staged() { b.heads * b.tile * b.units } else { 1 }]);
 
     let local = UNIT_POS as usize / comptime![b.units];
     let unit = UNIT_POS as usize % comptime![b.units];
@@ -61,11 +62,10 @@ pub(crate) fn backward<F: Float, N: Size>(
     let first_channel = head * vectors as u32;
     let row = task * r.row;
     let base = local * comptime![b.tile * b.head_vectors];
-    let facts_base = local * comptime![b.tile * 3];
+    let units = comptime![b.units];
+    let factors_base = local * comptime![b.tile * b.units] + unit;
 
     let query_turns = s.queries.div_ceil(comptime![b.units as u32]);
-    let query_tiles = s.queries.div_ceil(comptime![b.tile as u32]);
-    let key_turns = s.tokens.div_ceil(comptime![b.units as u32]);
     let key_tiles = s.tokens.div_ceil(comptime![b.tile as u32]);
 
     for turn in 0..query_turns {
@@ -75,12 +75,10 @@ pub(crate) fn backward<F: Float, N: Size>(
         let mut dq = Array::<Vector<f32, N>>::new(vectors);
         #[unroll]
         for c in 0..vectors {
-            mine[c] = Vector::new(0.0);
             dq[c] = Vector::new(0.0);
-            if query < s.queries {
-                let at = (owner * s.queries + query) * s.channels + first_channel + c as u32;
-                mine[c] = Vector::<f32, N>::cast_from(q[at as usize]) * Vector::new(s.scale);
-            }
+        }
+        if comptime![!b.staged()] {
+            load_query::<F, N>(&mut mine, q, owner, query, first_channel, s, vectors);
         }
         for i in 0..r.length {
             // Every unit must reach the barriers: those without a set follow along on the first one and add nothing.
@@ -96,12 +94,9 @@ pub(crate) fn backward<F: Float, N: Size>(
                 max = rows[at];
                 ln_sum = rows[at + 1];
                 delta = rows[at + 2];
-                #[unroll]
-                for c in 0..vectors {
-                    g[c] = Vector::cast_from(
-                        dy[((group * s.rows + own) * s.channels + first_channel + c as u32) as usize],
-                    );
-                }
+            }
+            if comptime![!b.staged()] {
+                load_gradient::<F, N>(&mut g, dy, group, own, first_channel, s, vectors);
             }
             for t in 0..key_tiles {
                 let first = t * tile as u32;
@@ -116,14 +111,37 @@ pub(crate) fn backward<F: Float, N: Size>(
                     at += comptime![b.units];
                 }
                 sync_cube();
+                if comptime![b.staged()] {
+                    load_query::<F, N>(&mut mine, q, owner, query, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        let mut p = f32::new(0.0);
+                        if own != PADDING {
+                            let logit = dot::<N>(&mine, &left, at, vectors)
+                                + bias_of::<F>(bias, group, query, first + j, head, m, s);
+                            p = (logit - max - ln_sum).exp();
+                        }
+                        factors[factors_base + j as usize * units] = p;
+                    }
+                    // The gradient takes the query's registers.
+                    load_gradient::<F, N>(&mut mine, dy, group, own, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        factors[factors_base + j as usize * units] *= dot::<N>(&mine, &right, at, vectors) - delta;
+                    }
+                }
                 for j in 0..count {
                     let at = base + j as usize * vectors;
                     let mut ds = f32::new(0.0);
                     if own != PADDING {
-                        let logit = dot::<N>(&mine, &left, at, vectors)
-                            + bias_of::<F>(bias, group, query, first + j, head, m, s);
-                        let p = (logit - max - ln_sum).exp();
-                        ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        if comptime![b.staged()] {
+                            ds = factors[factors_base + j as usize * units];
+                        } else {
+                            let logit = dot::<N>(&mine, &left, at, vectors)
+                                + bias_of::<F>(bias, group, query, first + j, head, m, s);
+                            let p = (logit - max - ln_sum).exp();
+                            ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        }
                         accumulate::<N>(&mut dq, ds, &left, at, vectors);
                     }
                     if r.bias > 0 && active && query < s.queries {
@@ -153,93 +171,120 @@ pub(crate) fn backward<F: Float, N: Size>(
         let index = run * r.length + i;
         let active = has_task && index < r.sets;
         let set = select(s.own > 0, owner % s.sets, select(active, index, 0));
-        for turn in 0..key_turns {
-            let key = turn * comptime![b.units as u32] + unit as u32;
-            let own = token_row(set, key, m, s);
-            let mut k = Array::<Vector<f32, N>>::new(vectors);
-            let mut v = Array::<Vector<f32, N>>::new(vectors);
-            let mut dk = Array::<Vector<f32, N>>::new(vectors);
-            let mut dv = Array::<Vector<f32, N>>::new(vectors);
-            #[unroll]
-            for c in 0..vectors {
-                let channel = first_channel + c as u32;
-                k[c] = load::<F, N>(kv, kv, group, own, 0u32, channel, s);
-                v[c] = load::<F, N>(kv, kv, group, own, 1u32, channel, s);
-                dk[c] = Vector::new(0.0);
-                dv[c] = Vector::new(0.0);
-            }
-            for t in 0..query_tiles {
-                let first = t * tile as u32;
-                let count = u32::min(tile as u32, s.queries - first);
-                sync_cube();
-                let mut at = unit;
-                while at < count as usize * vectors {
-                    let query = first + (at / vectors) as u32;
-                    let other = result_row(set, query, m, s);
-                    let channel = first_channel + (at % vectors) as u32;
-                    let from = (owner * s.queries + query) * s.channels + channel;
-                    left[base + at] = Vector::<f32, N>::cast_from(q[from as usize]) * Vector::new(s.scale);
-                    let mut g = Vector::<f32, N>::new(0.0);
-                    if other != PADDING {
-                        g = Vector::cast_from(dy[((group * s.rows + other) * s.channels + channel) as usize]);
-                    }
-                    right[base + at] = g;
-                    at += comptime![b.units];
-                }
-                let mut j = unit;
-                while j < count as usize {
-                    let other = result_row(set, first + j as u32, m, s);
-                    // Results of padded cells are dropped: a maximum beyond every logit marks them.
-                    facts[facts_base + 3 * j] = f32::new(1e30);
-                    if other != PADDING {
-                        let from = (((group * s.rows + other) * s.heads + head) * 3) as usize;
-                        facts[facts_base + 3 * j] = rows[from];
-                        facts[facts_base + 3 * j + 1] = rows[from + 1];
-                        facts[facts_base + 3 * j + 2] = rows[from + 2];
-                    }
-                    j += comptime![b.units];
-                }
-                sync_cube();
-                for j in 0..count {
-                    let at = base + j as usize * vectors;
-                    let fact = facts_base + 3 * j as usize;
-                    if key < s.tokens && facts[fact] < f32::new(1e29) {
-                        let logit =
-                            dot::<N>(&k, &left, at, vectors) + bias_of::<F>(bias, group, first + j, key, head, m, s);
-                        let p = (logit - facts[fact] - facts[fact + 1]).exp();
-                        let ds = p * (dot::<N>(&v, &right, at, vectors) - facts[fact + 2]);
-                        accumulate::<N>(&mut dv, p, &right, at, vectors);
-                        accumulate::<N>(&mut dk, ds, &left, at, vectors);
-                    }
-                }
-            }
-            if active && own != PADDING {
-                let to = (group * s.token_rows + own) * 2 * s.channels + first_channel;
-                #[unroll]
-                for c in 0..vectors {
-                    dkv[(to + c as u32) as usize] = Vector::cast_from(dk[c]);
-                    dkv[(to + s.channels + c as u32) as usize] = Vector::cast_from(dv[c]);
-                }
-            }
-            if active && key < s.tokens && r.padding > 0 {
-                let half = comptime![b.head_vectors * b.vector_width];
-                let to = (row + r.padding_offset) as usize + key as usize * 2 * half;
-                #[unroll]
-                for c in 0..vectors {
-                    #[unroll]
-                    for e in 0..N::value() {
-                        let at = to + c * N::value() + e;
-                        let mut sum_k = select(own == PADDING, dk[c][e], f32::new(0.0));
-                        let mut sum_v = select(own == PADDING, dv[c][e], f32::new(0.0));
-                        if i > 0 {
-                            sum_k += f32::cast_from(partial[at]);
-                            sum_v += f32::cast_from(partial[at + half]);
-                        }
-                        partial[at] = F::cast_from(sum_k);
-                        partial[at + half] = F::cast_from(sum_v);
-                    }
-                }
-            }
+        // Four vectors of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
+        // logits once more for k's.
+        if comptime![b.staged()] {
+            gather_tokens::<F, N>(
+                q,
+                kv,
+                rows,
+                dy,
+                bias,
+                dkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                false,
+                true,
+            );
+            gather_tokens::<F, N>(
+                q,
+                kv,
+                rows,
+                dy,
+                bias,
+                dkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                false,
+            );
+        } else {
+            gather_tokens::<F, N>(
+                q,
+                kv,
+                rows,
+                dy,
+                bias,
+                dkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                true,
+            );
+        }
+    }
+}
+
+/// The scaled query of a unit, zero where there is none.
+#[cube]
+fn load_query<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    q: &Array<Vector<F, N>>,
+    owner: u32,
+    query: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = Vector::new(0.0);
+        if query < s.queries {
+            let at = (owner * s.queries + query) * s.channels + first_channel + c as u32;
+            to[c] = Vector::<f32, N>::cast_from(q[at as usize]) * Vector::new(s.scale);
+        }
+    }
+}
+
+/// The gradient of a unit's result, zero where it is dropped.
+#[cube]
+fn load_gradient<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    dy: &Array<Vector<F, N>>,
+    group: u32,
+    own: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = Vector::new(0.0);
+        if own != PADDING {
+            to[c] = Vector::cast_from(dy[((group * s.rows + own) * s.channels + first_channel + c as u32) as usize]);
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod backward;
 pub(crate) mod forward;
 pub(crate) mod sums;
+mod tokens;
 
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING, across, table_index, token};

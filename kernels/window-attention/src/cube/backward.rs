@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING, token};
 
-use super::{Sizes, accumulate, bias, dot, load, token_or_none};
+use super::{Sizes, accumulate, bias, dot, load, token_or_none, tokens::gather_tokens};
 use crate::tune::Blueprint;
 
 /// Where the partial sums lie: a row a run of windows and head, `[n, n]` (keys down) of logit gradients if `table`, then
@@ -45,6 +45,7 @@ pub(crate) fn backward<F: Float, N: Size>(
     let mut left = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut right = SharedMemory::<Vector<f32, N>>::new(comptime![b.heads * b.tile * b.head_vectors]);
     let mut facts = SharedMemory::<f32>::new(comptime![b.heads * b.tile * 3]);
+    let mut factors = SharedMemory::<f32>::new(comptime![if b.staged() { b.heads * b.tile * b.units } else { 1 }]);
 
     let local = UNIT_POS as usize / comptime![b.units];
     let unit = UNIT_POS as usize % comptime![b.units];
@@ -56,7 +57,8 @@ pub(crate) fn backward<F: Float, N: Size>(
     let first_channel = head * vectors as u32;
     let row = task * r.row;
     let base = local * comptime![b.tile * b.head_vectors];
-    let facts_base = local * comptime![b.tile * 3];
+    let units = comptime![b.units];
+    let factors_base = local * comptime![b.tile * b.units] + unit;
     let turns = s.cells.div_ceil(comptime![b.units as u32]);
     let tiles = s.cells.div_ceil(comptime![b.tile as u32]);
 
@@ -74,13 +76,11 @@ pub(crate) fn backward<F: Float, N: Size>(
             let mut dq = Array::<Vector<f32, N>>::new(vectors);
             #[unroll]
             for c in 0..vectors {
-                let channel = first_channel + c as u32;
-                q[c] = load::<F, N>(qkv, pad, own, 0u32, channel, s) * Vector::new(s.scale);
-                g[c] = Vector::new(0.0);
                 dq[c] = Vector::new(0.0);
-                if own != PADDING {
-                    g[c] = Vector::cast_from(dy[(own * s.channels + channel) as usize]);
-                }
+            }
+            if comptime![!b.staged()] {
+                load_query::<F, N>(&mut q, qkv, pad, own, first_channel, s, vectors);
+                load_gradient::<F, N>(&mut g, dy, own, first_channel, s, vectors);
             }
             let mut max = f32::new(0.0);
             let mut ln_sum = f32::new(0.0);
@@ -104,14 +104,37 @@ pub(crate) fn backward<F: Float, N: Size>(
                     at += comptime![b.units];
                 }
                 sync_cube();
+                if comptime![b.staged()] {
+                    load_query::<F, N>(&mut q, qkv, pad, own, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        let mut p = f32::new(0.0);
+                        if own != PADDING {
+                            let logit =
+                                dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
+                            p = (logit - max - ln_sum).exp();
+                        }
+                        factors[factors_base + j as usize * units] = p;
+                    }
+                    // The gradient takes the query's registers.
+                    load_gradient::<F, N>(&mut q, dy, own, first_channel, s, vectors);
+                    for j in 0..count {
+                        let at = base + j as usize * vectors;
+                        factors[factors_base + j as usize * units] *= dot::<N>(&q, &right, at, vectors) - delta;
+                    }
+                }
                 for j in 0..count {
                     let at = base + j as usize * vectors;
                     let mut ds = f32::new(0.0);
                     if own != PADDING {
-                        let logit =
-                            dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
-                        let p = (logit - max - ln_sum).exp();
-                        ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        if comptime![b.staged()] {
+                            ds = factors[factors_base + j as usize * units];
+                        } else {
+                            let logit =
+                                dot::<N>(&q, &left, at, vectors) + bias::<F>(table, set, query, first + j, head, m, s);
+                            let p = (logit - max - ln_sum).exp();
+                            ds = p * (dot::<N>(&g, &right, at, vectors) - delta);
+                        }
                         accumulate::<N>(&mut dq, ds, &left, at, vectors);
                     }
                     if r.table > 0 && active && query < s.cells {
@@ -133,91 +156,115 @@ pub(crate) fn backward<F: Float, N: Size>(
             }
         }
 
-        for turn in 0..turns {
-            let key = turn * comptime![b.units as u32] + unit as u32;
-            let own = token_or_none(set, key, m, s);
-            let mut k = Array::<Vector<f32, N>>::new(vectors);
-            let mut v = Array::<Vector<f32, N>>::new(vectors);
-            let mut dk = Array::<Vector<f32, N>>::new(vectors);
-            let mut dv = Array::<Vector<f32, N>>::new(vectors);
-            #[unroll]
-            for c in 0..vectors {
-                let channel = first_channel + c as u32;
-                k[c] = load::<F, N>(qkv, pad, own, 1u32, channel, s);
-                v[c] = load::<F, N>(qkv, pad, own, 2u32, channel, s);
-                dk[c] = Vector::new(0.0);
-                dv[c] = Vector::new(0.0);
-            }
-            for t in 0..tiles {
-                let first = t * tile as u32;
-                let count = u32::min(tile as u32, s.cells - first);
-                sync_cube();
-                let mut at = unit;
-                while at < count as usize * vectors {
-                    let other = token(set, first + (at / vectors) as u32, m);
-                    let channel = first_channel + (at % vectors) as u32;
-                    left[base + at] = load::<F, N>(qkv, pad, other, 0u32, channel, s) * Vector::new(s.scale);
-                    let mut g = Vector::<f32, N>::new(0.0);
-                    if other != PADDING {
-                        g = Vector::cast_from(dy[(other * s.channels + channel) as usize]);
-                    }
-                    right[base + at] = g;
-                    at += comptime![b.units];
-                }
-                let mut j = unit;
-                while j < count as usize {
-                    let other = token(set, first + j as u32, m);
-                    // Results of padded queries are dropped: a maximum beyond every logit marks them.
-                    facts[facts_base + 3 * j] = f32::new(1e30);
-                    if other != PADDING {
-                        let from = ((other * s.heads + head) * 3) as usize;
-                        facts[facts_base + 3 * j] = rows[from];
-                        facts[facts_base + 3 * j + 1] = rows[from + 1];
-                        facts[facts_base + 3 * j + 2] = rows[from + 2];
-                    }
-                    j += comptime![b.units];
-                }
-                sync_cube();
-                for j in 0..count {
-                    let at = base + j as usize * vectors;
-                    let fact = facts_base + 3 * j as usize;
-                    if key < s.cells && facts[fact] < f32::new(1e29) {
-                        let logit =
-                            dot::<N>(&k, &left, at, vectors) + bias::<F>(table, set, first + j, key, head, m, s);
-                        let p = (logit - facts[fact] - facts[fact + 1]).exp();
-                        let ds = p * (dot::<N>(&v, &right, at, vectors) - facts[fact + 2]);
-                        accumulate::<N>(&mut dv, p, &right, at, vectors);
-                        accumulate::<N>(&mut dk, ds, &left, at, vectors);
-                    }
-                }
-            }
-            if active && own != PADDING {
-                #[unroll]
-                for c in 0..vectors {
-                    let to = own * 3 * s.channels + first_channel + c as u32;
-                    dqkv[(to + s.channels) as usize] = Vector::cast_from(dk[c]);
-                    dqkv[(to + 2 * s.channels) as usize] = Vector::cast_from(dv[c]);
-                }
-            }
-            if active && key < s.cells && r.padding > 0 {
-                let to = row + r.padding_offset + key * comptime![(2 * b.head_vectors * b.vector_width) as u32];
-                #[unroll]
-                for c in 0..vectors {
-                    #[unroll]
-                    for e in 0..N::value() {
-                        let at = to as usize + c * N::value() + e;
-                        let half = comptime![b.head_vectors * b.vector_width];
-                        let mut sum_k = select(own == PADDING, dk[c][e], f32::new(0.0));
-                        let mut sum_v = select(own == PADDING, dv[c][e], f32::new(0.0));
-                        if i > 0 {
-                            sum_k += f32::cast_from(partial[at]);
-                            sum_v += f32::cast_from(partial[at + half]);
-                        }
-                        partial[at] = F::cast_from(sum_k);
-                        partial[at + half] = F::cast_from(sum_v);
-                    }
-                }
-            }
+        // Four vectors of a large head would not fit the registers of a unit: it then gathers v's gradient first, and the
+        // logits once more for k's.
+        if comptime![b.staged()] {
+            gather_tokens::<F, N>(
+                qkv,
+                table,
+                rows,
+                dy,
+                pad,
+                dqkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                false,
+                true,
+            );
+            gather_tokens::<F, N>(
+                qkv,
+                table,
+                rows,
+                dy,
+                pad,
+                dqkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                false,
+            );
+        } else {
+            gather_tokens::<F, N>(
+                qkv,
+                table,
+                rows,
+                dy,
+                pad,
+                dqkv,
+                partial,
+                m,
+                s,
+                r,
+                &mut left,
+                &mut right,
+                &mut facts,
+                &mut factors,
+                i,
+                set,
+                task,
+                active,
+                b,
+                true,
+                true,
+            );
+        }
+    }
+}
+
+/// The scaled query of a unit.
+#[cube]
+fn load_query<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    qkv: &Array<Vector<F, N>>,
+    pad: &Array<Vector<F, N>>,
+    own: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = load::<F, N>(qkv, pad, own, 0u32, first_channel + c as u32, s) * Vector::new(s.scale);
+    }
+}
+
+/// The gradient of a unit's result, zero at a padded cell.
+#[cube]
+fn load_gradient<F: Float, N: Size>(
+    to: &mut Array<Vector<f32, N>>,
+    dy: &Array<Vector<F, N>>,
+    own: u32,
+    first_channel: u32,
+    s: &Sizes,
+    #[comptime] vectors: usize,
+) {
+    #[unroll]
+    for c in 0..vectors {
+        to[c] = Vector::new(0.0);
+        if own != PADDING {
+            to[c] = Vector::cast_from(dy[(own * s.channels + first_channel + c as u32) as usize]);
         }
     }
 }
