@@ -6,6 +6,7 @@ mod editing;
 mod fixtures;
 mod golden;
 mod images;
+mod profiling;
 mod support;
 mod training;
 mod usage;

@@ -107,7 +107,7 @@ pub(super) fn svg(rows: &[Row], ceilings: &Ceilings) -> String {
         let (anchor, tx) = if cx > x.end - 190.0 { ("end", cx - radius - 4.0) } else { ("start", cx + radius + 4.0) };
         let _ = write!(
             s,
-            r##"<circle cx="{cx:.1}" cy="{cy:.1}" r="{radius:.1}" fill="hsl({hue} 65% 50% / 0.55)" stroke="hsl({hue} 65% 35%)"/><text x="{tx:.1}" y="{at:.1}" text-anchor="{anchor}" fill="#1d2733">{} {:.0} %</text>"##,
+            r##"<circle cx="{cx:.1}" cy="{cy:.1}" r="{radius:.1}" fill="hsl({hue}, 65%, 50%)" fill-opacity="0.55" stroke="hsl({hue}, 65%, 35%)"/><text x="{tx:.1}" y="{at:.1}" text-anchor="{anchor}" fill="#1d2733">{} {:.0} %</text>"##,
             r.kernel,
             100.0 * r.share
         );

@@ -57,50 +57,15 @@ impl Kernel for Binary {
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
         let (a, b, y) = (inputs[0], inputs[1], &mut *outputs[0]);
         match self.op {
-            BinaryOp::Add => zip(
-                &self.plan,
-                a,
-                b,
-                y,
-                #[inline(always)]
-                |a, b| a + b,
-            ),
-            BinaryOp::Sub => zip(
-                &self.plan,
-                a,
-                b,
-                y,
-                #[inline(always)]
-                |a, b| a - b,
-            ),
-            BinaryOp::Mul => zip(
-                &self.plan,
-                a,
-                b,
-                y,
-                #[inline(always)]
-                |a, b| a * b,
-            ),
-            BinaryOp::Div => zip(
-                &self.plan,
-                a,
-                b,
-                y,
-                #[inline(always)]
-                |a, b| a / b,
-            ),
+            BinaryOp::Add => zip(&self.plan, a, b, y, |a, b| a + b),
+            BinaryOp::Sub => zip(&self.plan, a, b, y, |a, b| a - b),
+            BinaryOp::Mul => zip(&self.plan, a, b, y, |a, b| a * b),
+            BinaryOp::Div => zip(&self.plan, a, b, y, |a, b| a / b),
             BinaryOp::Maximum => zip(&self.plan, a, b, y, T::maximum),
-            BinaryOp::Greater => zip(
-                &self.plan,
-                a,
-                b,
-                y,
-                #[inline(always)]
-                |a, b| {
-                    let equal = if a == b { T::from_f64(0.5) } else { T::ZERO };
-                    if a > b { T::ONE } else { equal }
-                },
-            ),
+            BinaryOp::Greater => zip(&self.plan, a, b, y, |a, b| {
+                let equal = if a == b { T::from_f64(0.5) } else { T::ZERO };
+                if a > b { T::ONE } else { equal }
+            }),
         }
         Ok(())
     }

@@ -57,6 +57,21 @@ pub enum UnaryOp {
     },
 }
 
+/// `y = f(x)` in blocks over the threads. A macro, since a function's argument that is no one-liner would not be inlined.
+macro_rules! map {
+    ($x:ident, $y:ident, |$v:ident| $f:expr) => {
+        for_blocks(
+            $y,
+            #[inline(always)]
+            |start, block| {
+                for (o, &$v) in block.iter_mut().zip(&$x[start..]) {
+                    *o = $f;
+                }
+            },
+        )
+    };
+}
+
 /// [`UnaryOp`] over `shape`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unary {
@@ -96,82 +111,37 @@ impl Kernel for Unary {
         match self.op {
             UnaryOp::Affine { scale, shift } => {
                 let (scale, shift) = (c(scale), c(shift));
-                map(
-                    x,
-                    y,
-                    #[inline(always)]
-                    |v| v.mul_add(scale, shift),
-                )
+                map!(x, y, |v| v.mul_add(scale, shift))
             }
-            UnaryOp::Exp => map(x, y, T::exp),
-            UnaryOp::Ln => map(x, y, T::ln),
-            UnaryOp::Sqrt => map(x, y, T::sqrt),
-            UnaryOp::Rsqrt => map(
-                x,
-                y,
-                #[inline(always)]
-                |v| T::ONE / v.sqrt(),
-            ),
-            UnaryOp::Square => map(
-                x,
-                y,
-                #[inline(always)]
-                |v| v * v,
-            ),
-            UnaryOp::Recip => map(
-                x,
-                y,
-                #[inline(always)]
-                |v| T::ONE / v,
-            ),
-            UnaryOp::Tanh => map(x, y, T::tanh),
-            UnaryOp::Sigmoid => map(
-                x,
-                y,
-                #[inline(always)]
-                |v| T::ONE / (T::ONE + (-v).exp()),
-            ),
-            UnaryOp::Softplus => map(
-                x,
-                y,
-                #[inline(always)]
-                |v| {
-                    let e = (-v.abs()).exp();
-                    // ln(1 + e) loses small e; e − e²/2 keeps it.
-                    let log1p = if e < c(1e-4) { e - e * e * c(0.5) } else { (T::ONE + e).ln() };
-                    v.maximum(T::ZERO) + log1p
-                },
-            ),
-            UnaryOp::Abs => map(x, y, T::abs),
-            UnaryOp::Sign => map(
-                x,
-                y,
-                #[inline(always)]
-                |v| {
-                    let positive = if v > T::ZERO { T::ONE } else { T::ZERO };
-                    if v < T::ZERO { -T::ONE } else { positive }
-                },
-            ),
+            UnaryOp::Exp => map!(x, y, |v| v.exp()),
+            UnaryOp::Ln => map!(x, y, |v| v.ln()),
+            UnaryOp::Sqrt => map!(x, y, |v| v.sqrt()),
+            UnaryOp::Rsqrt => map!(x, y, |v| T::ONE / v.sqrt()),
+            UnaryOp::Square => map!(x, y, |v| v * v),
+            UnaryOp::Recip => map!(x, y, |v| T::ONE / v),
+            UnaryOp::Tanh => map!(x, y, |v| v.tanh()),
+            UnaryOp::Sigmoid => map!(x, y, |v| T::ONE / (T::ONE + (-v).exp())),
+            UnaryOp::Softplus => map!(x, y, |v| {
+                let e = (-v.abs()).exp();
+                // ln(1 + e) loses small e; e − e²/2 keeps it.
+                let log1p = if e < c(1e-4) { e - e * e * c(0.5) } else { (T::ONE + e).ln() };
+                v.maximum(T::ZERO) + log1p
+            }),
+            UnaryOp::Abs => map!(x, y, |v| v.abs()),
+            UnaryOp::Sign => map!(x, y, |v| {
+                let positive = if v > T::ZERO { T::ONE } else { T::ZERO };
+                if v < T::ZERO { -T::ONE } else { positive }
+            }),
             UnaryOp::Clamp { low, high } => {
                 let (low, high) = (c(low), c(high));
-                map(
-                    x,
-                    y,
-                    #[inline(always)]
-                    |v| {
-                        let v = if v < low { low } else { v };
-                        if v > high { high } else { v }
-                    },
-                )
+                map!(x, y, |v| {
+                    let v = if v < low { low } else { v };
+                    if v > high { high } else { v }
+                })
             }
             UnaryOp::Inside { low, high } => {
                 let (low, high) = (c(low), c(high));
-                map(
-                    x,
-                    y,
-                    #[inline(always)]
-                    |v| if v >= low && v <= high { T::ONE } else { T::ZERO },
-                )
+                map!(x, y, |v| if v >= low && v <= high { T::ONE } else { T::ZERO })
             }
         }
         Ok(())
@@ -184,19 +154,6 @@ impl Kernel for Unary {
     fn flops(&self) -> u64 {
         self.shape.iter().product::<usize>() as u64
     }
-}
-
-#[inline(always)]
-fn map<T: Scalar>(x: &[T], y: &mut [T], f: impl Fn(T) -> T + Sync) {
-    for_blocks(
-        y,
-        #[inline(always)]
-        |start, block| {
-            for (o, &v) in block.iter_mut().zip(&x[start..]) {
-                *o = f(v);
-            }
-        },
-    );
 }
 
 /// One value everywhere.
