@@ -1,34 +1,108 @@
 //! What the code of every kernel must hold; continuous integration stops where it does not.
+//!
+//! The gate on matrix instructions in f16 and bf16 is missing: no kernel has a form with them yet.
 
 use std::collections::BTreeSet;
 
-use super::report::{CaseReport, Line};
+use super::{
+    report::{CaseReport, Line},
+    resources::Resources,
+    sass::Sass,
+};
 
 /// Spilled bytes that are let pass: ptxas spills a value or two, most often around a loop, to reach a round number of registers
 /// that allows one more warp. Arrays that do not fit the registers spill hundreds.
 const SPILLED_BYTES: u32 = 16;
+
+/// Kernels whose loops are fed from global memory, which must come in full vectors where the shapes allow vectors of four.
+const STREAMING: [&str; 7] = [
+    "bias_act::forward",
+    "layer_norm::forward",
+    "modulated_conv2d::conv",
+    "query_attention::forward",
+    "tensor::matmul",
+    "upfirdn2d::gather",
+    "window_attention::forward",
+];
 
 /// The broken gates, a line each.
 pub(super) fn check(cases: &[CaseReport]) -> Vec<String> {
     let mut broken: Vec<String> =
         cases.iter().filter_map(|c| Some(format!("{} stopped: {}", c.case, c.error.as_ref()?))).collect();
     let mut seen = BTreeSet::new();
-    for line in cases.iter().flat_map(|c| &c.launches).filter(|l| seen.insert(&l.file)) {
-        if let Some(fault) = fault(line) {
-            broken.push(format!("{} ({}): {fault}", line.kernel, line.variant));
+    for case in cases {
+        for line in &case.launches {
+            // The tour goes through shapes that nobody runs; they need only compile.
+            let fault = match (&line.resources, &line.sass) {
+                (Some(_), Some(_)) if case.is_tour() => continue,
+                (Some(resources), Some(sass)) => spilled(resources, sass).or_else(|| narrow(line, sass)),
+                _ => Some(format!("does not compile: {}", line.error.as_deref().unwrap_or("no code"))),
+            };
+            if let Some(fault) = fault.filter(|_| seen.insert(&line.file)) {
+                broken.push(format!("{} ({}): {fault}", line.kernel, line.variant));
+            }
         }
     }
     broken
 }
 
-/// What is wrong with a program.
-fn fault(line: &Line) -> Option<String> {
-    let (Some(r), Some(s)) = (&line.resources, &line.sass) else {
-        return Some(format!("does not compile: {}", line.error.as_deref().unwrap_or("no code")));
-    };
-    if r.spilled_bytes > SPILLED_BYTES {
-        let (bytes, times) = (r.spilled_bytes, s.spills_in_loops);
-        return Some(format!("{bytes} bytes are spilled, and {times} instructions in loops touch them"));
+fn spilled(resources: &Resources, sass: &Sass) -> Option<String> {
+    let (bytes, times) = (resources.spilled_bytes, sass.spills_in_loops);
+    let spilled = bytes > SPILLED_BYTES;
+    spilled.then(|| format!("{bytes} bytes are spilled, and {times} instructions in loops touch them"))
+}
+
+fn narrow(line: &Line, sass: &Sass) -> Option<String> {
+    // The first of the compile-time values is the vector width, whatever its name.
+    let first = line.variant.split(", ").next().unwrap_or_default();
+    let full = first.ends_with(" 4") && line.variant.contains("f32") && !line.variant.contains("f16");
+    if !full || !STREAMING.contains(&line.kernel.as_str()) {
+        return None;
     }
-    None
+    let (loads, place) = match sass.loads_in_loops.total() {
+        0 => (&sass.loads, "there"),
+        _ => (&sass.loads_in_loops, "in its loops"),
+    };
+    (loads.of(128) == 0).then(|| format!("no load of 128 bits {place} (by bits: {loads})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A case of one launch: registers spilled, and the loads of a loop.
+    fn case(name: &str, kernel: &str, spilled_bytes: u32, load: &str) -> CaseReport {
+        let listing = format!(
+            "\t.section\t.text.k\n.L_x_0:\n/*0000*/ {load} R4, desc[UR6][R2.64] ;\n/*0010*/ @P0 BRA `(.L_x_0) ;\n"
+        );
+        let resources = Resources { registers: 32, spilled_bytes, stack_bytes: 0, declared_shared_bytes: 0 };
+        let line = Line {
+            kernel: kernel.to_string(),
+            variant: "n 4, dtype f32".to_string(),
+            resources: Some(resources),
+            sass: Some(Sass::count(&listing)),
+            ..Line::default()
+        };
+        CaseReport { case: name.to_string(), error: None, launches: vec![line] }
+    }
+
+    #[test]
+    fn spills_and_narrow_loads_break_a_gate_and_a_few_bytes_do_not() {
+        let broken = |spilled, load| check(&[case("modconv/a", "modulated_conv2d::conv", spilled, load)]).len();
+        assert_eq!(broken(16, "LDG.E.128"), 0);
+        assert_eq!(broken(20, "LDG.E.128"), 1);
+        assert_eq!(broken(0, "LDG.E"), 1);
+        assert!(check(&[case("modconv/a", "modulated_conv2d::weight_gradient", 0, "LDG.E")]).is_empty());
+        assert!(check(&[case("tour/f32/convolution", "modulated_conv2d::conv", 500, "LDG.E")]).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_compile_and_a_case_that_stops_break_a_gate() {
+        let mut failed = case("tour/f16/matmul", "tensor::matmul", 0, "LDG.E.128");
+        failed.launches[0].sass = None;
+        failed.launches[0].error = Some("no operator".to_string());
+        assert!(check(&[failed])[0].contains("does not compile: no operator"));
+        let stopped = CaseReport { case: "a".to_string(), error: Some("why".to_string()), launches: Vec::new() };
+        assert_eq!(check(&[stopped]), ["a stopped: why"]);
+    }
 }

@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use swinstyle_tensor::{
     Device,
     cube::dry::{self, Chip, Launch, Program},
@@ -115,42 +116,46 @@ struct Inspector<'a> {
     options: &'a Options,
     toolkit: Toolkit,
     out: PathBuf,
-    /// By address; the program beside it keeps the address its own.
-    seen: HashMap<*const Program, (Arc<Program>, Option<Line>)>,
+    /// By address; the program beside it keeps the address its own. Nothing for a kernel that is not asked for.
+    seen: HashMap<usize, (Arc<Program>, Option<Line>)>,
 }
 
 impl Inspector<'_> {
     /// The distinct launches of a case, in order of their first.
     fn case(&mut self, name: &str, error: Option<anyhow::Error>, launches: Vec<Launch>) -> Result<CaseReport> {
-        let mut lines: Vec<(*const Program, Line)> = Vec::new();
+        self.compile_all(&launches)?;
+        let mut lines: Vec<(usize, Line)> = Vec::new();
         for launch in launches {
-            let at = Arc::as_ptr(&launch.program);
+            let at = address(&launch.program);
             if let Some((_, line)) = lines.iter_mut().find(|(p, line)| *p == at && line.grid == launch.grid) {
                 line.launches += 1;
-                continue;
-            }
-            if let Some(line) = self.line(&launch)? {
-                lines.push((at, Line { grid: launch.grid, launches: 1, ..line }));
+            } else if let Some((_, Some(line))) = self.seen.get(&at) {
+                lines.push((at, Line { grid: launch.grid, launches: 1, ..line.clone() }));
             }
         }
         let launches = lines.into_iter().map(|(_, line)| line).collect();
         Ok(CaseReport { case: name.to_string(), error: error.as_ref().map(one_line), launches })
     }
 
-    /// The facts of a launch's program, compiled when it is met first; nothing for a kernel that is not asked for.
-    fn line(&mut self, launch: &Launch) -> Result<Option<Line>> {
-        let at = Arc::as_ptr(&launch.program);
-        if let Some((_, known)) = self.seen.get(&at) {
-            return Ok(known.clone());
+    /// Compiles the programs that are new, side by side.
+    fn compile_all(&mut self, launches: &[Launch]) -> Result<()> {
+        let mut fresh: Vec<&Arc<Program>> = Vec::new();
+        for Launch { program, .. } in launches {
+            if !self.seen.contains_key(&address(program)) && !fresh.iter().any(|f| Arc::ptr_eq(f, program)) {
+                fresh.push(program);
+            }
         }
-        let program = launch.program.clone();
-        let name = short(&program.kernel);
-        let line = match self.options.kernel.as_deref().is_none_or(|filter| name.contains(filter)) {
-            true => Some(self.compile(name, &program)?),
-            false => None,
-        };
-        self.seen.insert(at, (program, line.clone()));
-        Ok(line)
+        let compiled: Vec<Option<Line>> = fresh
+            .par_iter()
+            .map(|program| {
+                let name = short(&program.kernel);
+                let wanted = self.options.kernel.as_deref().is_none_or(|filter| name.contains(filter));
+                wanted.then(|| self.compile(name, program)).transpose()
+            })
+            .collect::<Result<_>>()?;
+        let known = fresh.into_iter().zip(compiled).map(|(p, line)| (address(p), (p.clone(), line)));
+        self.seen.extend(known);
+        Ok(())
     }
 
     fn compile(&self, kernel: String, program: &Program) -> Result<Line> {
@@ -196,6 +201,10 @@ impl Inspector<'_> {
         fs::write(&file, bytes).with_context(|| format!("{} cannot be written", file.display()))?;
         Ok(file)
     }
+}
+
+fn address(program: &Arc<Program>) -> usize {
+    Arc::as_ptr(program).addr()
 }
 
 /// `swinstyle_window_attention::cube::forward::forward` as `window_attention::forward`.

@@ -10,7 +10,7 @@ use super::{gates, resources::Occupancy, resources::Resources, sass::Sass, shown
 use crate::output::{Output, Status};
 
 /// Launches of one program on one grid.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Line {
     /// Room and function.
     pub kernel: String,
@@ -46,15 +46,10 @@ impl Line {
             kernel,
             path: program.kernel.clone(),
             variant: program.variant.clone(),
-            grid: [0; 3],
             cube: program.cube_dim,
-            launches: 0,
             shared_bytes: program.shared_bytes,
-            resources: None,
-            occupancy: None,
-            sass: None,
-            error: None,
             file,
+            ..Self::default()
         }
     }
 
@@ -94,6 +89,13 @@ pub struct CaseReport {
     pub error: Option<String>,
     /// Its distinct launches.
     pub launches: Vec<Line>,
+}
+
+impl CaseReport {
+    /// Whether it is a station of the tour and no measured work.
+    pub(super) fn is_tour(&self) -> bool {
+        self.case.starts_with("tour/")
+    }
 }
 
 /// Everything.
