@@ -58,6 +58,18 @@ pub fn run(options: &Inspect) -> Result<()> {
     run_cargo(&arguments)
 }
 
+/// Holds the kernels of the bench cases to the gates for every chip, where the tools are installed.
+pub fn gates() -> Result<()> {
+    if !cuda::installed(&cuda::folder()) {
+        eprintln!("inspect: left out, the CUDA tools are not installed (`{}`)", cuda::FIX);
+        return Ok(());
+    }
+    for arch in ["sm_80", "sm_90", "sm_100"] {
+        run(&Inspect { arch: arch.to_string(), kernel: None, case: None, all: false, json: false })?;
+    }
+    Ok(())
+}
+
 fn text(path: PathBuf) -> Result<String> {
     path.into_os_string().into_string().map_err(|p| anyhow::anyhow!("{} is not UTF-8", p.display()))
 }

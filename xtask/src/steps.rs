@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::{
+    inspect,
     process::{root, run_cargo},
     setup, tidy,
 };
@@ -44,7 +45,8 @@ pub fn ci() -> Result<()> {
     run_cargo(&["fmt", "--all", "--check"])?;
     run_cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     tidy::run()?;
-    test()
+    test()?;
+    inspect::gates()
 }
 
 fn spoken(time: Duration) -> String {

@@ -65,7 +65,6 @@ pub fn run(options: &Options, output: Output) -> Result<Status> {
     fs::create_dir_all(&out).with_context(|| format!("{} cannot be made", out.display()))?;
     let mut inspector = Inspector { options, toolkit, out, seen: HashMap::new() };
     let mut report = Report::new(chip, inspector.toolkit.nvrtc.version()?);
-    output.line(report.heading())?;
 
     let all = bench::cases(device);
     let mut names: Vec<String> = all.iter().map(|c| c.name.clone()).collect();

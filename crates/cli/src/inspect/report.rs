@@ -119,7 +119,7 @@ impl Report {
         self.cases.iter().all(|c| c.launches.is_empty())
     }
 
-    pub(super) fn heading(&self) -> String {
+    fn heading(&self) -> String {
         format!(
             "for {} by NVRTC {}; global loads and stores by bits of a thread, spilled bytes with ! where a loop touches them\n\
              {:>4} {:38} {:>9}×{:<4} {:>4} {:>5} {:>6} {:>5} {:13} {:16} {:12} {:>4} {:>5}  variant",
@@ -143,6 +143,9 @@ impl Report {
 
     /// Prints a case and keeps it.
     pub(super) fn add(&mut self, case: CaseReport, output: Output) -> Result<()> {
+        if self.cases.is_empty() {
+            output.line(self.heading())?;
+        }
         if !case.launches.is_empty() || case.error.is_some() {
             output.line(&case.case)?;
         }

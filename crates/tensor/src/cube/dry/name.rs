@@ -28,6 +28,11 @@ fn collect(name: &str, value: &str, all: &mut Vec<String>) {
         all.push(format!("{name} {}", element.to_lowercase()));
         return;
     }
+    // A list of run-time values: how many there are is known.
+    if let Some(elements) = value.strip_prefix("Sequence ") {
+        all.push(format!("{name} {}", split(elements.trim_start_matches('[').trim_end_matches(']')).len()));
+        return;
+    }
     match value.split_once(" { ").and_then(|(_, inner)| inner.strip_suffix(" }")) {
         Some(inner) => {
             for field in split(inner) {
@@ -76,8 +81,9 @@ mod tests {
     fn a_variant_tells_what_is_known_at_compile_time() {
         let id = "a::Forward<R>-u32-CubeDim { x: 48, y: 1, z: 1 }-Unchecked-Some(ForwardInfo { n: 4, b: Blueprint { \
                   units: 16, pair: (1, 2) }, dtypes: [Scalar(Float(F32)), Scalar(Float(BF16))], clamped: true, \
+                  dims: Sequence [(), ()], \
                   qkv: ArrayCompilationArg { inplace: None }, m: Map { height: (), width: () }, length: () })";
-        assert_eq!(variant(id), "n 4, units 16, pair (1, 2), dtypes f32, dtypes bf16, clamped true");
+        assert_eq!(variant(id), "n 4, units 16, pair (1, 2), dtypes f32, dtypes bf16, clamped true, dims 2");
         assert_eq!(variant("a::Kernel-u32-CubeDim { x: 1, y: 1, z: 1 }-Checked-None"), "");
     }
 }
