@@ -115,3 +115,21 @@ fn what_does_not_fit_the_model_is_said_in_one_line() {
     assert_eq!(usage.code, Some(2), "{usage:?}");
     assert!(usage.stderr.contains("0-9"), "{usage:?}");
 }
+
+#[test]
+fn a_projection_from_the_encoders_code_comes_nearer_and_writes_a_code_that_gives_its_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let portraits = folder.path().join("portraits");
+    done(&["data", "avatars", "--count", "1", "--split", "heldout", "--out", text(&portraits)]);
+    let (file, out) = (portraits.join("images/000000.png"), folder.path().join("out"));
+    let document = done(&["project", text(&file), "--steps", "30", "--tune", "5", "--out", text(&out)]);
+    let image = &document["images"][0];
+    assert!(image["psnr"].as_f64() > image["psnr_before"].as_f64(), "{document}");
+    // The code with the tuned model draws the image that was written.
+    let (code, model) = (out.join("000000-projected.safetensors"), out.join("000000-model.safetensors"));
+    let frames = folder.path().join("frames");
+    let arguments = ["interpolate", text(&code), text(&code), "--frames", "1", "--model", text(&model)];
+    done(&[&arguments[..], &["--out", text(&frames)]].concat());
+    let read = |path: PathBuf| image_of(&fs::read(path).unwrap());
+    assert!(read(frames.join("frame00000.png")) == read(out.join("000000-projected.png")));
+}

@@ -9,6 +9,7 @@ mod error;
 mod generator;
 pub mod losses;
 mod optimizer;
+mod project;
 mod run;
 mod schedule;
 
@@ -16,5 +17,6 @@ pub use encoder::{EncoderTrainer, sample_pictures};
 pub use error::{Result, TrainError};
 pub use generator::GeneratorTrainer;
 pub use optimizer::{Adam, AdamOptions};
+pub use project::{ProjectOptions, Projection, project};
 pub use run::{Event, Run, Stop, Trainer, train};
 pub use schedule::Schedule;

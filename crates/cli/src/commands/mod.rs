@@ -14,6 +14,7 @@ mod latency;
 mod mix;
 mod model;
 mod profile;
+mod project;
 mod train;
 
 use anyhow::Result;
@@ -57,6 +58,8 @@ enum Command {
     Edit(edit::Edit),
     /// Mix two codes by layers.
     Mix(mix::Mix),
+    /// Invert by optimisation, slowly and closely; with --tune also the generator's weights (PTI).
+    Project(project::Project),
     /// Go from one code to the next, as an animation.
     Interpolate(mix::Interpolate),
     /// Say what a pass spends in which kernel, with a trace and a roofline picture.
@@ -114,6 +117,7 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Directions(command) => directions::run(&context, command),
         Command::Edit(args) => edit::run(&context, args),
         Command::Mix(args) => mix::mix(&context, args),
+        Command::Project(args) => project::run(&context, args),
         Command::Interpolate(args) => mix::interpolate(&context, args),
         Command::Profile(args) => profile::run(&context, args),
         Command::Latency(args) => latency::run(&context, args),
