@@ -133,7 +133,7 @@ impl Attribute {
 }
 
 /// Rec. 709 luma of `#rrggbb`.
-fn luma(color: &String) -> Option<f64> {
+fn luma(color: &str) -> Option<f64> {
     let value = u32::from_str_radix(color.strip_prefix('#')?, 16).ok()?;
     let channel = |shift: u32| f64::from(value >> shift & 0xFF);
     Some(0.2126 * channel(16) + 0.7152 * channel(8) + 0.0722 * channel(0))

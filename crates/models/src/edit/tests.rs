@@ -48,7 +48,7 @@ fn sefa_gives_the_eigenvectors_of_the_stacked_modulation_weights() {
         let value = direction.about.measured["eigenvalue"].as_f64().unwrap();
         assert!(value <= last + 1e-9);
         last = value;
-        let mut image = vec![0.0_f64; D];
+        let mut image = [0.0_f64; D];
         for row in &rows {
             let along: f64 = row.iter().zip(v).map(|(a, b)| f64::from(a * b)).sum();
             image.iter_mut().zip(row).for_each(|(y, a)| *y += along * f64::from(*a));
