@@ -143,3 +143,45 @@ pub fn check_lengths(op: &'static str, buffers: &[CubeArg]) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// Σ a·b over one head, `a` in registers and `b` in shared memory from `at` on.
+#[cube]
+pub fn dot<N: Size>(
+    a: &Array<Vector<f32, N>>,
+    b: &SharedMemory<Vector<f32, N>>,
+    at: usize,
+    #[comptime] vectors: usize,
+) -> f32 {
+    let mut sum = Vector::<f32, N>::new(0.0);
+    #[unroll]
+    for c in 0..vectors {
+        sum += a[c] * b[at + c];
+    }
+    across::<N>(sum)
+}
+
+/// `sum += factor · b`, `sum` in registers and `b` in shared memory from `at` on.
+#[cube]
+pub fn accumulate<N: Size>(
+    sum: &mut Array<Vector<f32, N>>,
+    factor: f32,
+    b: &SharedMemory<Vector<f32, N>>,
+    at: usize,
+    #[comptime] vectors: usize,
+) {
+    let factor = Vector::<f32, N>::new(factor);
+    #[unroll]
+    for c in 0..vectors {
+        sum[c] += factor * b[at + c];
+    }
+}
+
+/// Adds what a token of a run's `i`-th set gathered, if it is a padded one, to its partial sum.
+#[cube]
+pub fn add_padding<F: Float>(partial: &mut Array<F>, at: usize, gathered: f32, own: u32, i: u32) {
+    let mut sum = select(own == PADDING, gathered, f32::new(0.0));
+    if i > 0 {
+        sum += f32::cast_from(partial[at]);
+    }
+    partial[at] = F::cast_from(sum);
+}

@@ -1,6 +1,5 @@
 //! The memory-bound kernels: epilogues and sums over pixels.
 
-use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 use swinstyle_tensor::{Scalar, simd};
 
@@ -12,46 +11,28 @@ const CHUNK: usize = 1 << 14;
 /// Pixels of a partial sum: one long f32 sum over a whole image loses several times more digits than a sum of short ones.
 const RUN: usize = 128;
 
-/// What a thread does with a run of pixels.
-///
-/// A trait and no closure: [`ForPixels::run`] is to be inlined into a function with the target's vector instructions,
-/// and a closure that is called from another is not, once it is large.
-trait ForPixels<T>: Sync {
-    /// Treats `count` pixels from `first`, counted over all images, into their part of the image and their sums `[K, C]`.
-    fn run(&self, first: usize, count: usize, image: &mut [T], sums: &mut [T]);
-}
-
-/// One call of [`ForPixels::run`].
-struct Run<'a, T, F> {
-    f: &'a F,
-    first: usize,
-    count: usize,
-    image: &'a mut [T],
-    sums: &'a mut [T],
-}
-
-impl<T, F: ForPixels<T>> NullaryFnOnce for Run<'_, T, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        self.f.run(self.first, self.count, self.image, self.sums);
-    }
-}
-
-/// Runs `f` over the pixels in parallel and adds the sums `[K, C]` of each image's runs in order.
+/// Calls `f(first pixel, count, their part of the image, their sums)` for runs of pixels in parallel, counted over all images, and adds the sums `[K, C]` of each image's runs in order.
 ///
 /// `image` is `[N, pixels, C]`, or empty where nothing but sums is wanted; `sums[k]` is `[N, C]`.
-fn for_pixels<T: Scalar>(extent: Channels, image: &mut [T], sums: &mut [&mut [T]], f: &impl ForPixels<T>) {
+///
+/// `f` wants `#[inline(always)]`: see [`simd::dispatch`].
+fn for_pixels<T: Scalar>(
+    extent: Channels,
+    image: &mut [T],
+    sums: &mut [&mut [T]],
+    f: impl Fn(usize, usize, &mut [T], &mut [T]) + Sync,
+) {
     let Channels { batch, pixels, channels } = extent;
     let chunk = (CHUNK / channels).clamp(1, if sums.is_empty() { pixels } else { pixels.min(RUN) });
     let chunks = pixels.div_ceil(chunk);
     let kinds = sums.len().max(1) * channels;
     let mut partial = vec![T::ZERO; batch * chunks * kinds];
-    let arch = Arch::new();
     let work = |n: usize, i: usize, image: &mut [T], sums: &mut [T]| {
         let (first, count) = (n * pixels + i * chunk, chunk.min(pixels - i * chunk));
-        arch.dispatch(Run { f, first, count, image, sums });
+        simd::dispatch(
+            #[inline(always)]
+            || f(first, count, image, sums),
+        );
     };
     // Threads take several runs at a time: one is short where there are sums.
     let together = (CHUNK / (chunk * channels)).max(1);
@@ -76,57 +57,41 @@ fn for_pixels<T: Scalar>(extent: Channels, image: &mut [T], sums: &mut [&mut [T]
     }
 }
 
-/// Σ a·b a channel.
-struct Dot<'a, T> {
-    a: &'a [T],
-    b: &'a [T],
-    channels: usize,
-}
-
-impl<T: Scalar> ForPixels<T> for Dot<'_, T> {
-    #[inline(always)]
-    fn run(&self, first: usize, count: usize, _: &mut [T], dot: &mut [T]) {
-        let c = self.channels;
-        let (a, b) = (&self.a[first * c..][..count * c], &self.b[first * c..][..count * c]);
-        let dot = &mut dot[..c];
-        for (a, b) in a.chunks_exact(c).zip(b.chunks_exact(c)) {
-            for i in 0..c {
-                dot[i] = a[i].mul_add(b[i], dot[i]);
-            }
-        }
-    }
-}
-
-/// Σ a·b a channel, and a times each image's scale `[N, C]`.
-struct ScaledDot<'a, T> {
-    dot: Dot<'a, T>,
-    scale: &'a [T],
-    pixels: usize,
-}
-
-impl<T: Scalar> ForPixels<T> for ScaledDot<'_, T> {
-    #[inline(always)]
-    fn run(&self, first: usize, count: usize, scaled: &mut [T], dot: &mut [T]) {
-        let c = self.dot.channels;
-        let scale = &self.scale[first / self.pixels * c..][..c];
-        let (a, b) = (&self.dot.a[first * c..][..count * c], &self.dot.b[first * c..][..count * c]);
-        let dot = &mut dot[..c];
-        for ((a, b), scaled) in a.chunks_exact(c).zip(b.chunks_exact(c)).zip(scaled.chunks_exact_mut(c)) {
-            for i in 0..c {
-                dot[i] = a[i].mul_add(b[i], dot[i]);
-                scaled[i] = a[i] * scale[i];
-            }
-        }
-    }
-}
-
 pub(crate) fn channel_dot<T: Scalar>(kernel: &ChannelDot, inputs: &[&[T]], outputs: &mut [&mut [T]]) {
-    let Channels { pixels, channels, .. } = kernel.extent;
-    let dot = Dot { a: inputs[0], b: inputs[1], channels };
+    let Channels { pixels, channels: c, .. } = kernel.extent;
+    let (a, b) = (inputs[0], inputs[1]);
     let (sums, scaled) = outputs.split_at_mut(1);
     match scaled {
-        [scaled] => for_pixels(kernel.extent, scaled, sums, &ScaledDot { dot, scale: inputs[2], pixels }),
-        _ => for_pixels(kernel.extent, &mut [], sums, &dot),
+        [scaled] => for_pixels(
+            kernel.extent,
+            scaled,
+            sums,
+            #[inline(always)]
+            |first, n, scaled, dot| {
+                let scale = &inputs[2][first / pixels * c..][..c];
+                let (a, b, dot) = (&a[first * c..][..n * c], &b[first * c..][..n * c], &mut dot[..c]);
+                for ((a, b), scaled) in a.chunks_exact(c).zip(b.chunks_exact(c)).zip(scaled.chunks_exact_mut(c)) {
+                    for i in 0..c {
+                        dot[i] = a[i].mul_add(b[i], dot[i]);
+                        scaled[i] = a[i] * scale[i];
+                    }
+                }
+            },
+        ),
+        _ => for_pixels(
+            kernel.extent,
+            &mut [],
+            sums,
+            #[inline(always)]
+            |first, n, _, dot| {
+                let (a, b, dot) = (&a[first * c..][..n * c], &b[first * c..][..n * c], &mut dot[..c]);
+                for (a, b) in a.chunks_exact(c).zip(b.chunks_exact(c)) {
+                    for i in 0..c {
+                        dot[i] = a[i].mul_add(b[i], dot[i]);
+                    }
+                }
+            },
+        ),
     }
 }
 
@@ -136,116 +101,77 @@ fn noise_at<T: Scalar>(noise: &[T], first: usize) -> impl Iterator<Item = &T> {
     noise[first % noise.len()..].iter().chain(noise.iter().cycle())
 }
 
-/// activation(x + noise · strength + bias).
-struct Activate<'a, T> {
-    x: &'a [T],
-    noise: Option<(&'a [T], T)>,
-    bias: &'a [T],
-    activation: Activation<T>,
-}
-
-impl<T: Scalar> ForPixels<T> for Activate<'_, T> {
-    #[inline(always)]
-    fn run(&self, first: usize, count: usize, y: &mut [T], _: &mut [T]) {
-        let c = self.bias.len();
-        let (bias, activation) = (self.bias, self.activation);
-        let pixels = self.x[first * c..][..count * c].chunks_exact(c).zip(y.chunks_exact_mut(c));
-        match self.noise {
-            Some((noise, strength)) => {
-                for ((x, y), &noise) in pixels.zip(noise_at(noise, first)) {
-                    let noise = noise * strength;
-                    for i in 0..c {
-                        y[i] = activation.scalar(x[i] + noise + bias[i]);
-                    }
-                }
-            }
-            None => {
-                for (x, y) in pixels {
-                    for i in 0..c {
-                        y[i] = activation.scalar(x[i] + bias[i]);
-                    }
-                }
-            }
-        }
-    }
-}
-
 pub(crate) fn epilogue<T: Scalar>(kernel: &Epilogue, inputs: &[&[T]], y: &mut [T]) {
-    let zeros = vec![T::ZERO; kernel.extent.channels];
-    let activate = Activate {
-        x: inputs[0],
-        noise: kernel.noise.map(|_| (inputs[1], inputs[2][0])),
-        bias: if kernel.bias { inputs[inputs.len() - 1] } else { &zeros },
-        activation: Activation::new(&kernel.activation),
-    };
-    for_pixels(kernel.extent, y, &mut [], &activate);
-}
-
-/// g times the slope of the activation whose output is y.
-struct Slope<'a, T> {
-    g: &'a [T],
-    y: &'a [T],
-    channels: usize,
-    activation: Activation<T>,
-}
-
-impl<T: Scalar> ForPixels<T> for Slope<'_, T> {
-    #[inline(always)]
-    fn run(&self, first: usize, count: usize, dz: &mut [T], _: &mut [T]) {
-        let (at, n, activation) = (first * self.channels, count * self.channels, self.activation);
-        let (g, y) = (&self.g[at..][..n], &self.y[at..][..n]);
-        for i in 0..n {
-            dz[i] = activation.slope_at(y[i]) * g[i];
-        }
-    }
-}
-
-/// [`Slope`] with the sums of dz, of g·y where the activation is not clamped, and of dz·noise.
-struct SlopeSums<'a, T> {
-    slope: Slope<'a, T>,
-    noise: Option<&'a [T]>,
-}
-
-impl<T: Scalar> ForPixels<T> for SlopeSums<'_, T> {
-    #[inline(always)]
-    fn run(&self, first: usize, count: usize, dz: &mut [T], sums: &mut [T]) {
-        let Slope { g, y, channels: c, activation } = self.slope;
-        let (g, y) = (&g[first * c..][..count * c], &y[first * c..][..count * c]);
-        let (grad, rest) = sums.split_at_mut(c);
-        let (product, by_noise) = rest.split_at_mut(c);
-        for ((g, y), dz) in g.chunks_exact(c).zip(y.chunks_exact(c)).zip(dz.chunks_exact_mut(c)) {
-            for i in 0..c {
-                let slope = activation.slope_at(y[i]);
-                let inside = if slope == T::ZERO { T::ZERO } else { g[i] };
-                dz[i] = slope * g[i];
-                grad[i] += dz[i];
-                product[i] = inside.mul_add(y[i], product[i]);
-            }
-        }
-        if let Some(noise) = self.noise {
-            for (dz, &noise) in dz.chunks_exact(c).zip(noise_at(noise, first)) {
+    let c = kernel.extent.channels;
+    let activation = Activation::new(&kernel.activation);
+    let zeros = vec![T::ZERO; c];
+    let bias = if kernel.bias { inputs[inputs.len() - 1] } else { &zeros };
+    // Without noise one zero, which repeats.
+    let (noise, strength) = kernel.noise.map_or((&zeros[..1], T::ZERO), |_| (inputs[1], inputs[2][0]));
+    for_pixels(
+        kernel.extent,
+        y,
+        &mut [],
+        #[inline(always)]
+        move |first, n, y, _| {
+            let (x, bias) = (&inputs[0][first * c..][..n * c], &bias[..c]);
+            for ((x, y), &noise) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(noise_at(noise, first)) {
+                let noise = noise * strength;
                 for i in 0..c {
-                    by_noise[i] = dz[i].mul_add(noise, by_noise[i]);
+                    y[i] = activation.scalar(x[i] + noise + bias[i]);
                 }
             }
-        }
-    }
+        },
+    );
 }
 
 pub(crate) fn epilogue_gradient<T: Scalar>(kernel: &EpilogueGradient, inputs: &[&[T]], outputs: &mut [&mut [T]]) {
-    let slope = Slope {
-        g: inputs[0],
-        y: inputs[1],
-        channels: kernel.extent.channels,
-        activation: Activation::new(&kernel.activation),
-    };
+    let c = kernel.extent.channels;
+    let activation = Activation::new(&kernel.activation);
+    let (g, y) = (inputs[0], inputs[1]);
+    let noise = kernel.noise.map(|_| inputs[2]);
     let (dz, sums) = outputs.split_at_mut(1);
-    if kernel.sums {
-        let noise = kernel.noise.map(|_| inputs[2]);
-        for_pixels(kernel.extent, dz[0], sums, &SlopeSums { slope, noise });
-    } else {
-        for_pixels(kernel.extent, dz[0], sums, &slope);
+    if !kernel.sums {
+        return for_pixels(
+            kernel.extent,
+            dz[0],
+            sums,
+            #[inline(always)]
+            move |first, n, dz, _| {
+                let (g, y) = (&g[first * c..][..n * c], &y[first * c..][..n * c]);
+                for i in 0..n * c {
+                    dz[i] = activation.slope_at(y[i]) * g[i];
+                }
+            },
+        );
     }
+    for_pixels(
+        kernel.extent,
+        dz[0],
+        sums,
+        #[inline(always)]
+        move |first, n, dz, sums| {
+            let (g, y) = (&g[first * c..][..n * c], &y[first * c..][..n * c]);
+            let (grad, rest) = sums.split_at_mut(c);
+            let (product, by_noise) = rest.split_at_mut(c);
+            for ((g, y), dz) in g.chunks_exact(c).zip(y.chunks_exact(c)).zip(dz.chunks_exact_mut(c)) {
+                for i in 0..c {
+                    let slope = activation.slope_at(y[i]);
+                    let inside = if slope == T::ZERO { T::ZERO } else { g[i] };
+                    dz[i] = slope * g[i];
+                    grad[i] += dz[i];
+                    product[i] = inside.mul_add(y[i], product[i]);
+                }
+            }
+            if let Some(noise) = noise {
+                for (dz, &noise) in dz.chunks_exact(c).zip(noise_at(noise, first)) {
+                    for i in 0..c {
+                        by_noise[i] = dz[i].mul_add(noise, by_noise[i]);
+                    }
+                }
+            }
+        },
+    );
 }
 
 pub(crate) fn tap_energy<T: Scalar>(kernel: &TapEnergy, weight: &[T], energy: &mut [T]) {

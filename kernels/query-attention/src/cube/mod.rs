@@ -6,7 +6,8 @@ pub(crate) mod sums;
 mod tokens;
 
 use cubecl::prelude::*;
-use swinstyle_kit::attention::cube::{Map, PADDING, across, table_index, token};
+use swinstyle_kit::attention::cube::{Map, PADDING, table_index, token};
+pub(crate) use swinstyle_kit::attention::cube::{accumulate, add_padding, dot};
 
 /// Run-time sizes of all kernels; vectors of channels count as one.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -99,38 +100,6 @@ pub(crate) fn bias_of<F: Float>(
         b = f32::cast_from(bias[(group * s.bias_len + table_index(query, key, m) * s.heads + head) as usize]);
     }
     b
-}
-
-/// Σ a·b over one head, `a` in registers and `b` in shared memory from `at` on.
-#[cube]
-pub(crate) fn dot<N: Size>(
-    a: &Array<Vector<f32, N>>,
-    b: &SharedMemory<Vector<f32, N>>,
-    at: usize,
-    #[comptime] vectors: usize,
-) -> f32 {
-    let mut sum = Vector::<f32, N>::new(0.0);
-    #[unroll]
-    for c in 0..vectors {
-        sum += a[c] * b[at + c];
-    }
-    across::<N>(sum)
-}
-
-/// `sum += factor · b`, `sum` in registers and `b` in shared memory from `at` on.
-#[cube]
-pub(crate) fn accumulate<N: Size>(
-    sum: &mut Array<Vector<f32, N>>,
-    factor: f32,
-    b: &SharedMemory<Vector<f32, N>>,
-    at: usize,
-    #[comptime] vectors: usize,
-) {
-    let factor = Vector::<f32, N>::new(factor);
-    #[unroll]
-    for c in 0..vectors {
-        sum[c] += factor * b[at + c];
-    }
 }
 
 /// `all`, then `last`: for kernels that have no binding left for a second buffer.

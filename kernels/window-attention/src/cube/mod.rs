@@ -6,9 +6,10 @@ pub(crate) mod sums;
 mod tokens;
 
 use cubecl::prelude::*;
+pub(crate) use swinstyle_kit::attention::cube::{accumulate, add_padding, dot};
 use swinstyle_kit::attention::{
     MASK,
-    cube::{Map, PADDING, across, region, table_index, token},
+    cube::{Map, PADDING, region, table_index, token},
 };
 
 /// Run-time sizes of all kernels; vectors of channels count as one.
@@ -51,38 +52,6 @@ pub(crate) fn load<F: Float, N: Size>(
 pub(crate) fn bias<F: Float>(table: &Array<F>, set: u32, query: u32, key: u32, head: u32, m: &Map, s: &Sizes) -> f32 {
     let b = f32::cast_from(table[(table_index(query, key, m) * s.heads + head) as usize]);
     select(region(set, query, m) == region(set, key, m), b, b + comptime![MASK as f32])
-}
-
-/// Σ a·b over one head, `a` in registers and `b` in shared memory from `at` on.
-#[cube]
-pub(crate) fn dot<N: Size>(
-    a: &Array<Vector<f32, N>>,
-    b: &SharedMemory<Vector<f32, N>>,
-    at: usize,
-    #[comptime] vectors: usize,
-) -> f32 {
-    let mut sum = Vector::<f32, N>::new(0.0);
-    #[unroll]
-    for c in 0..vectors {
-        sum += a[c] * b[at + c];
-    }
-    across::<N>(sum)
-}
-
-/// `sum += factor · b`, `sum` in registers and `b` in shared memory from `at` on.
-#[cube]
-pub(crate) fn accumulate<N: Size>(
-    sum: &mut Array<Vector<f32, N>>,
-    factor: f32,
-    b: &SharedMemory<Vector<f32, N>>,
-    at: usize,
-    #[comptime] vectors: usize,
-) {
-    let factor = Vector::<f32, N>::new(factor);
-    #[unroll]
-    for c in 0..vectors {
-        sum[c] += factor * b[at + c];
-    }
 }
 
 /// The cell's token of a window, [`PADDING`] beyond the window too.

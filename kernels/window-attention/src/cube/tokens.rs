@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING, token};
 
-use super::{Sizes, accumulate, backward::Runs, bias, dot, load, token_or_none};
+use super::{Sizes, accumulate, add_padding, backward::Runs, bias, dot, load, token_or_none};
 use crate::tune::Blueprint;
 
 /// The gradients of the keys, of the values, or of both in one window: each unit gathers those of its tokens over the queries.
@@ -168,16 +168,6 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
             }
         }
     }
-}
-
-/// Adds what a token of the run's `i`-th window gathered, if it is a padded one, to its partial sum.
-#[cube]
-fn add_padding<F: Float>(partial: &mut Array<F>, at: usize, gathered: f32, own: u32, i: u32) {
-    let mut sum = select(own == PADDING, gathered, f32::new(0.0));
-    if i > 0 {
-        sum += f32::cast_from(partial[at]);
-    }
-    partial[at] = F::cast_from(sum);
 }
 
 /// The key or value (`part` 1, 2) of a unit.
