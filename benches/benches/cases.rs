@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use criterion::Criterion;
-use swinstyle_cli::bench::cases;
+use swinstyle_cli::{bench::cases, in_pool};
 use swinstyle_tensor::Device;
 
 fn main() -> Result<()> {
+    in_pool(run)
+}
+
+fn run() -> Result<()> {
     let device = Device::from_env()?;
     device.check()?;
     let mut criterion = Criterion::default()

@@ -156,13 +156,17 @@ impl Model {
         no_grad(|| self.generator.synthesis(&self.generator_params, w_plus, &mut Noise::Fixed, None))
     }
 
-    /// Images of latent codes z `[N, D]` with truncation ψ.
-    pub fn generate(&self, z: &Tensor, truncation_psi: f64) -> Result<Tensor> {
-        let w_plus = no_grad(|| {
+    /// The codes `[N, n_styles, D]` of latent codes z `[N, D]` with truncation ψ: the first half of [`Model::generate`].
+    pub fn random_codes(&self, z: &Tensor, truncation_psi: f64) -> Result<Tensor> {
+        no_grad(|| {
             let w = self.generator.mapping(&self.generator_params, z)?;
             self.generator.truncate(&w, &self.w_avg, truncation_psi, None)
-        })?;
-        self.images(&w_plus)
+        })
+    }
+
+    /// Images of latent codes z `[N, D]` with truncation ψ.
+    pub fn generate(&self, z: &Tensor, truncation_psi: f64) -> Result<Tensor> {
+        self.images(&self.random_codes(z, truncation_psi)?)
     }
 }
 

@@ -97,7 +97,7 @@ impl Params {
         let mut map = BTreeMap::new();
         for s in specs {
             let len: usize = s.shape.iter().product();
-            let mut rng = Philox::new(seed, fnv1a64(&s.name));
+            let mut rng = Philox::new(seed, fnv1a64(FNV_OFFSET, s.name.bytes()));
             let values: Vec<f32> = match s.init {
                 Init::Constant(v) => vec![v as f32; len],
                 Init::Normal { std } => rng.normal_vec(len).into_iter().map(|v| v * std as f32).collect(),
@@ -157,11 +157,9 @@ impl Params {
 
     /// FNV-1a over names and values: what belongs to these weights (codes, directions, an encoder) can tell them from others.
     pub fn fingerprint(&self) -> Result<String> {
-        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+        let mut hash = FNV_OFFSET;
         for (name, value) in self.iter() {
-            let values = value.to_vec()?;
-            let bytes = name.bytes().chain(values.into_iter().flat_map(f32::to_le_bytes));
-            hash = bytes.fold(hash, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+            hash = fnv1a64(hash, name.bytes().chain(value.to_vec()?.into_iter().flat_map(f32::to_le_bytes)));
         }
         Ok(format!("{hash:016x}"))
     }
@@ -188,6 +186,8 @@ impl FromIterator<(String, Tensor)> for Params {
     }
 }
 
-fn fnv1a64(name: &str) -> u64 {
-    name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
+const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
+
+fn fnv1a64(hash: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(hash, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
 }

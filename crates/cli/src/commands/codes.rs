@@ -8,14 +8,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use swinstyle_data::{Picture, load_image};
 use swinstyle_models::Model;
-use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
+use swinstyle_tensor::{Device, Tensor, rng::Philox};
 use swinstyle_weights::{Archive, Array, FloatDtype};
 
 use super::invert::{BATCH, encoder_size};
 use crate::output::Usage;
 
 /// Name of the code in a code file.
-pub(super) const W_PLUS: &str = "w_plus";
+const W_PLUS: &str = "w_plus";
 
 /// What a code comes from, as it is typed: a file, or `seed:7`.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,10 +62,7 @@ pub(super) fn codes(model: &Model, inputs: &[Input], truncation: f64, device: De
         match input {
             Input::Seed(seed) => {
                 let z = Philox::new(*seed, 0).normal(&[1, config.style_dim], device)?;
-                let w_plus = no_grad(|| {
-                    let w = model.generator.mapping(&model.generator_params, &z)?;
-                    model.generator.truncate(&w, &model.w_avg, truncation, None)
-                })?;
+                let w_plus = model.random_codes(&z, truncation)?;
                 Ok(Code { name: format!("seed{seed}"), source: None, w_plus })
             }
             Input::File(path) if is_code_file(path) => {
@@ -81,8 +78,7 @@ pub(super) fn codes(model: &Model, inputs: &[Input], truncation: f64, device: De
             Input::File(path) => {
                 let size = encoder_size(model)?;
                 let picture = load_image(path, size)?;
-                let image = Tensor::from_vec(picture.to_f32(), &[1, size, size, 3], device)?;
-                let w_plus = model.codes(&image)?;
+                let w_plus = model.codes(&upload([&picture], device)?)?;
                 Ok(Code { name: stem(path), source: Some(picture), w_plus })
             }
         }
@@ -100,11 +96,26 @@ fn stem(path: &Path) -> String {
     stem.strip_suffix("-inverted").unwrap_or(&stem).to_string()
 }
 
-/// Writes a code as `invert` does.
+/// Writes a code `[1, n_styles, D]`.
 pub(super) fn write_code(path: &Path, w_plus: &Tensor) -> Result<()> {
+    write_code_array(path, Array::new(w_plus.shape()[1..].to_vec(), w_plus.to_vec()?)?)
+}
+
+/// Writes a code `[n_styles, D]`.
+pub(super) fn write_code_array(path: &Path, w_plus: Array) -> Result<()> {
     let mut archive = Archive::new();
-    archive.arrays.insert(W_PLUS.into(), Array::new(w_plus.shape()[1..].to_vec(), w_plus.to_vec()?)?);
+    archive.arrays.insert(W_PLUS.into(), w_plus);
     Ok(archive.write(path, FloatDtype::F32)?)
+}
+
+/// Square pictures of one size as a batch `[N, S, S, 3]` on the device.
+pub(super) fn upload<'a>(pictures: impl IntoIterator<Item = &'a Picture>, device: Device) -> Result<Tensor> {
+    let (mut pixels, mut n, mut size) = (Vec::new(), 0, 0);
+    for picture in pictures {
+        pixels.extend(picture.to_f32());
+        (n, size) = (n + 1, picture.width);
+    }
+    Ok(Tensor::from_vec(pixels, &[n, size, size, 3], device)?)
 }
 
 /// Pictures of codes `[1, n_styles, D]`, at the generator's size.
@@ -119,7 +130,7 @@ pub(super) fn pictures(model: &Model, codes: &[Tensor]) -> Result<Vec<Picture>> 
 }
 
 /// The folder of a command's output, made where it is not there.
-pub(super) fn make_folder(out: &Path) -> Result<()> {
+pub(crate) fn make_folder(out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))
 }
 

@@ -5,19 +5,21 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use maud::{DOCTYPE, Markup, html};
 use serde_json::json;
 use swinstyle_data::{
     Picture,
     avatars::{Portrait, Renderer, Split, Style},
-    picture::{difference, mse, psnr, sheet, ssim, write_atomic, write_png},
+    picture::{difference, mse, psnr, psnr_from_mse, sheet, ssim, write_atomic, write_png},
 };
 use swinstyle_models::Model;
+use swinstyle_tensor::{Device, Tensor};
 
 use super::{
     Context,
+    codes::{make_folder, upload},
     invert::{BATCH, DIFFERENCE_GAIN, encoder_size, invert},
     model::ModelFile,
 };
@@ -39,6 +41,9 @@ pub(super) struct Demo {
     /// Portraits to invert and measure.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     images: u64,
+    /// Also find the nearest of so many training portraits for each: what an inversion must beat to be a good one.
+    #[arg(long, default_value_t = 0, value_name = "PORTRAITS")]
+    nearest: u64,
     /// Folder to write: grid.png, index.html and metrics.json.
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     out: PathBuf,
@@ -84,7 +89,7 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
     let path = args.model.locate()?;
     let model = Model::load(&path, device)?;
     let size = encoder_size(&model)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot be made", args.out.display()))?;
+    make_folder(&args.out)?;
     let style = Style::named(Style::NAMES[0])?;
     let renderer = Renderer::new(&style, size)?;
     let mean = mean_image(&renderer, context.output)?;
@@ -120,6 +125,10 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
     }
     progress.finish();
 
+    let nearest = match args.nearest {
+        0 => None,
+        count => Some(nearest_psnr(&renderer, &rows, count, context.output)?),
+    };
     let unseen = |r: &&Row| !r.portrait.attributes().unseen.is_empty();
     let all = Means::of(rows.iter());
     let parts = [Means::of(rows.iter().filter(|r| !unseen(r))), Means::of(rows.iter().filter(unseen))];
@@ -138,6 +147,7 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
         "mse": all.mse,
         "ssim": all.ssim,
         "baseline_mean_image_psnr": all.baseline_psnr,
+        "nearest_training_image_psnr": nearest,
         "ms_per_image": ms_per_image,
         "device": device.to_string(),
         "psnr_seen_variants": parts[0].psnr,
@@ -156,6 +166,9 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
         "{} held-out portraits inverted on {device}: PSNR {:.2} dB (mean training image {:.2} dB), SSIM {:.3}, {ms_per_image:.1} ms an image",
         all.images, all.psnr, all.baseline_psnr, all.ssim
     ))?;
+    if let Some(psnr) = nearest {
+        o.line(format_args!("the nearest of {} training portraits: {psnr:.2} dB", args.nearest))?;
+    }
     for file in ["grid.png", "index.html", "metrics.json"] {
         o.line(args.out.join(file).display())?;
     }
@@ -176,6 +189,37 @@ fn mean_image(renderer: &Renderer, output: Output) -> Result<Vec<f32>> {
     }
     progress.finish();
     Ok(sum.into_iter().map(|s| (s / BASELINE_PORTRAITS as f64) as f32).collect())
+}
+
+/// The mean over the portraits of the PSNR of the training portrait that is nearest to each.
+fn nearest_psnr(renderer: &Renderer, rows: &[Row], count: u64, output: Output) -> Result<f64> {
+    const BLOCK: u64 = 512;
+    let length = renderer.size() * renderer.size() * 3;
+    let flat = |pictures: &mut dyn Iterator<Item = &Picture>| -> Result<(Tensor, Vec<f32>)> {
+        let images = upload(pictures, Device::Cpu)?;
+        let images = images.reshape(&[images.shape()[0], length])?;
+        let squares = images.square()?.sum(&[1])?.to_vec()?;
+        Ok((images, squares))
+    };
+    let (sources, of_sources) = flat(&mut rows.iter().map(|r| &r.source))?;
+    let mut least = vec![f64::INFINITY; rows.len()];
+    let mut progress = output.progress(count, "training portraits");
+    for first in (0..count).step_by(BLOCK as usize) {
+        let block = first..count.min(first + BLOCK);
+        let portraits = block.map(|i| renderer.render(&Portrait::sample(renderer.style(), 0, i, Split::Train)));
+        let portraits = portraits.collect::<Result<Vec<_>, _>>()?;
+        let (images, of_images) = flat(&mut portraits.iter())?;
+        // |a − b|² = |a|² + |b|² − 2 a·b.
+        let products = sources.matmul(&images.transpose()?)?.to_vec()?;
+        for ((least, products), a) in least.iter_mut().zip(products.chunks(of_images.len())).zip(&of_sources) {
+            for (product, b) in products.iter().zip(&of_images) {
+                *least = least.min(f64::from(*a) + f64::from(*b) - 2.0 * f64::from(*product));
+            }
+        }
+        progress.set(first + portraits.len() as u64);
+    }
+    progress.finish();
+    Ok(least.iter().map(|d| psnr_from_mse(d.max(0.0) / length as f64)).sum::<f64>() / rows.len() as f64)
 }
 
 const CSS: &str = "

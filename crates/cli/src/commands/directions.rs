@@ -17,7 +17,7 @@ use swinstyle_tensor::{Device, Tensor};
 
 use super::{
     Context,
-    codes::{check_layers, layers, make_folder},
+    codes::{check_layers, layers, make_folder, upload},
     invert::{BATCH, encoder_size},
     model::ModelFile,
 };
@@ -206,7 +206,7 @@ fn from_labels(
         false => args.attributes.clone(),
     };
     let labels = questions.iter().map(|q| q.labels(&described)).collect::<Result<Vec<_>>>()?;
-    let codes = encode(output, model, &set, size, device)?;
+    let codes = encode(output, model, &set, device)?;
     let f = codes.len() / described.len();
 
     // What can be answered of the portraits that are (or are not) held out.
@@ -276,15 +276,13 @@ fn measured(
 }
 
 /// The codes of a set's portraits, `[N, n_styles · D]`.
-fn encode(output: Output, model: &Model, set: &PortraitSet, size: usize, device: Device) -> Result<Vec<f32>> {
+fn encode(output: Output, model: &Model, set: &PortraitSet, device: Device) -> Result<Vec<f32>> {
     let mut codes = Vec::new();
     let mut progress = output.progress(set.count(), "portraits");
     let indices: Vec<u64> = (0..set.count()).collect();
     for chunk in indices.chunks(BATCH) {
         let portraits = chunk.iter().map(|&i| set.picture(i)).collect::<Result<Vec<Picture>, _>>()?;
-        let pixels: Vec<f32> = portraits.iter().flat_map(Picture::to_f32).collect();
-        let images = Tensor::from_vec(pixels, &[portraits.len(), size, size, 3], device)?;
-        codes.extend(model.codes(&images)?.to_vec()?);
+        codes.extend(model.codes(&upload(&portraits, device)?)?.to_vec()?);
         progress.set(chunk[chunk.len() - 1] + 1);
     }
     progress.finish();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use swinstyle_data::{
@@ -12,7 +12,7 @@ use swinstyle_data::{
 use swinstyle_models::Model;
 use swinstyle_tensor::{Tensor, rng::Philox};
 
-use super::{Context, model::ModelFile};
+use super::{Context, codes::make_folder, model::ModelFile};
 use crate::output::Status;
 
 /// Images made at once.
@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, args: Generate) -> Result<Status> {
     let device = context.device()?;
     let path = args.model.locate()?;
     let model = Model::load(&path, device)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot be made", args.out.display()))?;
+    make_folder(&args.out)?;
     let (size, d) = (model.generator.config.size, model.generator.config.style_dim);
     let seeds = args.seeds.0;
     let mut progress = context.output.progress(seeds.len() as u64, "images");

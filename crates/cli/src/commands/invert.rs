@@ -15,10 +15,14 @@ use swinstyle_data::{
     picture::{difference, mse, psnr, sheet, ssim, write_png},
 };
 use swinstyle_models::{Inversion, Model};
-use swinstyle_tensor::{Device, Tensor};
-use swinstyle_weights::{Archive, Array, FloatDtype};
+use swinstyle_tensor::Device;
+use swinstyle_weights::Array;
 
-use super::{Context, model::ModelFile};
+use super::{
+    Context,
+    codes::{make_folder, upload, write_code_array},
+    model::ModelFile,
+};
 use crate::output::Status;
 
 /// Images inverted at once.
@@ -62,7 +66,7 @@ pub(super) fn run(context: &Context, args: Invert) -> Result<Status> {
     let path = args.model.locate()?;
     let model = Model::load(&path, device)?;
     let size = encoder_size(&model)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}: cannot be made", args.out.display()))?;
+    make_folder(&args.out)?;
     let (mut done, mut bad, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut names = HashSet::new();
     let mut seconds = 0.0;
@@ -131,9 +135,7 @@ pub(super) fn invert(
     size: usize,
     device: Device,
 ) -> Result<Vec<(Picture, Array)>> {
-    let pixels: Vec<f32> = pictures.iter().flat_map(|p| p.to_f32()).collect();
-    let images = Tensor::from_vec(pixels, &[pictures.len(), size, size, 3], device)?;
-    let Inversion { w_plus, images } = model.invert(&images)?;
+    let Inversion { w_plus, images } = model.invert(&upload(pictures.iter().copied(), device)?)?;
     let made = Picture::from_batch(&images.pool_area(size, size)?.to_vec()?, size, size)?;
     let shape = w_plus.shape()[1..].to_vec();
     let codes = w_plus.to_vec()?;
@@ -158,10 +160,8 @@ fn write(out: &Path, name: &str, file: &Path, source: &Picture, made: &Picture, 
     let (a, b) = (source.to_f32(), made.to_f32());
     let reconstruction = out.join(format!("{name}-inverted.png"));
     write_png(&reconstruction, made)?;
-    let mut archive = Archive::new();
-    archive.arrays.insert("w_plus".to_string(), code);
     let path = out.join(format!("{name}-inverted.safetensors"));
-    archive.write(&path, FloatDtype::F32)?;
+    write_code_array(&path, code)?;
     Ok(Done {
         file: file.to_path_buf(),
         reconstruction,

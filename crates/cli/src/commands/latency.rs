@@ -14,7 +14,7 @@ use swinstyle_data::{
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor};
 
-use super::{Context, invert::encoder_size, model::ModelFile};
+use super::{Context, codes::upload, invert::encoder_size, model::ModelFile};
 use crate::output::{Output, Status};
 
 /// Passes before the measured ones.
@@ -84,7 +84,7 @@ fn measure(model: &Model, batch: usize, runs: usize, device: Device, output: Out
     let mut whole = Vec::with_capacity(runs);
     for i in 0..WARM_UP + runs {
         let started = Instant::now();
-        let images = upload(&read(&files, size)?, size, device)?;
+        let images = upload(&read(&files, size)?, device)?;
         write(model, &model.invert(&images)?.images)?;
         let ms = started.elapsed().as_secs_f64() * 1e3;
         first_ms.get_or_insert(ms);
@@ -119,11 +119,6 @@ fn read(files: &[std::path::PathBuf], size: usize) -> Result<Vec<Picture>> {
     files.iter().map(|f| Ok(swinstyle_data::load_image(f, size)?)).collect()
 }
 
-fn upload(pictures: &[Picture], size: usize, device: Device) -> Result<Tensor> {
-    let pixels = pictures.iter().flat_map(Picture::to_f32).collect();
-    Ok(Tensor::from_vec(pixels, &[pictures.len(), size, size, 3], device)?)
-}
-
 /// Downloads images and makes PNG files of them in memory.
 fn write(model: &Model, images: &Tensor) -> Result<()> {
     encode(model, &images.to_vec()?)
@@ -148,7 +143,7 @@ fn in_parts(model: &Model, files: &[std::path::PathBuf], size: usize, device: De
     };
     let pictures = read(files, size)?;
     let reading = lap()?;
-    let images = upload(&pictures, size, device)?;
+    let images = upload(&pictures, device)?;
     let uploading = lap()?;
     let codes = model.codes(&images)?;
     let encoding = lap()?;

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use swinstyle_data::{
@@ -117,7 +117,7 @@ pub(super) fn interpolate(context: &Context, args: Interpolate) -> Result<Status
     let frames = pictures(&model, &all)?;
     if args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
         if let Some(folder) = args.out.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+            make_folder(folder)?;
         }
         write_atomic(&args.out, &encode_animation(&frames, args.rate)?)?;
     } else {

@@ -1,6 +1,6 @@
 //! The subcommands, one file each, and what they share: device and output.
 
-mod codes;
+pub(crate) mod codes;
 mod convert;
 mod data;
 mod demo;

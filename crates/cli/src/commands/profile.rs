@@ -12,7 +12,7 @@ use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor, rng::Philox};
 use swinstyle_train::{GeneratorTrainer, Trainer, config};
 
-use super::{Context, invert::encoder_size, model::ModelFile};
+use super::{Context, codes::upload, invert::encoder_size, model::ModelFile};
 use crate::{
     output::Status,
     profile::{self, Pass},
@@ -63,11 +63,10 @@ pub(super) fn run(context: &Context, args: Profile) -> Result<Status> {
 }
 
 /// Held-out portraits `[N, size, size, 3]`.
-pub(super) fn portraits(n: usize, size: usize, device: Device) -> Result<Tensor> {
+fn portraits(n: usize, size: usize, device: Device) -> Result<Tensor> {
     let set = PortraitSet::new(Renderer::new(&Style::named(Style::NAMES[0])?, size)?, 2024, Split::Heldout, n as u64)?;
     let pictures = (0..n as u64).map(|i| set.picture(i)).collect::<Result<Vec<Picture>, _>>()?;
-    let pixels = pictures.iter().flat_map(Picture::to_f32).collect();
-    Ok(Tensor::from_vec(pixels, &[n, size, size, 3], device)?)
+    upload(&pictures, device)
 }
 
 fn invert(model: &ModelFile, batch: usize, device: Device) -> Result<Pass> {

@@ -16,7 +16,7 @@ use swinstyle_weights::FloatDtype;
 
 use super::{
     Context,
-    codes::{make_folder, write_code},
+    codes::{make_folder, upload, write_code},
     invert::DIFFERENCE_GAIN,
     model::ModelFile,
 };
@@ -81,7 +81,7 @@ pub(super) fn run(context: &Context, args: Project) -> Result<Status> {
                 continue;
             }
         };
-        let image = Tensor::from_vec(source.to_f32(), &[1, size, size, 3], device)?;
+        let image = upload([&source], device)?;
         let mut progress = o.progress((options.steps + options.tune) as u64, "steps");
         let found = project(&model, &image, &options, &mut |step, _, _| progress.set(step as u64))?;
         progress.finish();

@@ -10,7 +10,7 @@ mod trace;
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
 use swinstyle_data::picture::write_atomic;
@@ -21,6 +21,7 @@ use swinstyle_tensor::{
 
 use crate::{
     bench::Ceilings,
+    commands::codes::make_folder,
     output::{Output, Status},
 };
 
@@ -109,7 +110,7 @@ pub(crate) fn run(
     };
     print(&profile, output)?;
     if let Some(out) = out {
-        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+        make_folder(out)?;
         let picture = roofline::svg(&profile.kernels, &ceilings);
         let files = [
             ("profile.json", format!("{:#}\n", json!(profile))),
