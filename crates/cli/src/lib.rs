@@ -4,6 +4,7 @@
 //! rooms and the networks to fixtures made by PyTorch; [`bench`] times the cases of `benches/peers/pytorch_peer.py`,
 //! [`inspect`] looks at their GPU code without a GPU.
 
+mod ablation;
 pub mod bench;
 pub mod check;
 pub mod commands;

@@ -4,16 +4,20 @@
 //! training (leaves of the tape), averages (EMA) and frozen networks. Images are NHWC in [−1, 1].
 
 mod checkpoint;
+mod defaults;
 pub mod edit;
 mod error;
+mod latent_discriminator;
 pub mod layers;
 mod model;
 pub mod params;
 pub mod perceptual;
+pub mod psp;
 pub mod styleformer;
 pub mod stylegan2;
 pub mod swin;
 
 pub use error::{ModelError, Result};
+pub use latent_discriminator::LatentDiscriminator;
 pub use model::{Inversion, Model, mean_w};
 pub use params::{Init, Layout, Params, Spec};

@@ -145,10 +145,42 @@ impl Model {
 
     /// The codes `[N, n_styles, D]` of images `[N, H, W, 3]`: the first half of [`Model::invert`].
     pub fn codes(&self, images: &Tensor) -> Result<Tensor> {
+        self.codes_in(images, self.encoder.as_ref().map_or(1, |(encoder, _)| encoder.config.refine_steps))
+    }
+
+    /// [`Model::codes`] in so many passes of ReStyle's refinement. Errors: more than one pass of an encoder that was not trained for it.
+    pub fn codes_in(&self, images: &Tensor, passes: usize) -> Result<Tensor> {
         let Some((encoder, params)) = &self.encoder else {
             return Err(ModelError::config("model", "it has no encoder: only a trained inversion model can invert"));
         };
-        no_grad(|| encoder.encode(params, images, &self.w_avg))
+        if encoder.config.refine_steps == 1 {
+            if passes != 1 {
+                let detail = "this encoder inverts in one pass: it was trained without refine_steps";
+                return Err(ModelError::config("refinement", detail));
+            }
+            return no_grad(|| encoder.encode(params, images, &self.w_avg));
+        }
+        no_grad(|| {
+            let mut w_plus = self.first_codes(images.shape().first().copied().unwrap_or(0))?;
+            for _ in 0..passes {
+                let input = self.with_inversion(images, &w_plus)?;
+                w_plus = w_plus.add(&encoder.forward(params, &input, None)?.offsets)?;
+            }
+            Ok(w_plus)
+        })
+    }
+
+    /// w_avg in every style, `[N, n_styles, D]`: where refinement starts.
+    pub fn first_codes(&self, images: usize) -> Result<Tensor> {
+        let (styles, d) = (self.generator.config.n_styles(), self.generator.config.style_dim);
+        Ok(self.w_avg.broadcast_to(&[images, styles, d])?)
+    }
+
+    /// The input of a pass of refinement: the images beside what the generator makes of the codes so far, `[N, H, W, C + 3]`.
+    pub fn with_inversion(&self, images: &Tensor, w_plus: &Tensor) -> Result<Tensor> {
+        let size = images.shape().get(1).copied().unwrap_or(0);
+        let made = no_grad(|| Ok::<_, ModelError>(self.images(w_plus)?.pool_area(size, size)?))?;
+        Ok(Tensor::concat(&[images, &made], 3)?)
     }
 
     /// Images `[N, H, W, 3]` of codes `[N, n_styles, D]`, with the model's own noise maps.
@@ -227,5 +259,5 @@ fn infer_discriminator(archive: &Archive, size: usize) -> Result<DiscriminatorCo
         channels.push(outputs(&format!("d.convs.{i}.conv2.1.weight"))?);
     }
     channels.reverse();
-    Ok(DiscriminatorConfig { size, channels: Channels(channels), stddev_group: 4 })
+    Ok(DiscriminatorConfig { size, channels: Channels(channels), stddev_group: 4, outputs: 1 })
 }

@@ -137,6 +137,7 @@ fn an_optimizer_step_wants_four_tensors_of_the_parameters_shape() {
         epsilon: 1e-8,
         weight_decay: 0.0,
         step: 1,
+        rectified: false,
     };
     let (x, other) = (zeros(&[2, 3]), zeros(&[2]));
     assert!(step.apply(&x, &x, &x, &x).is_ok());

@@ -10,7 +10,7 @@ use swinstyle_data::{
 use swinstyle_models::stylegan2::{Channels, DiscriminatorConfig, GeneratorConfig};
 use swinstyle_weights::DataSource;
 
-use crate::{Result, Schedule, TrainError};
+use crate::{AdamOptions, Algorithm, Result, Schedule, TrainError, adversary::AdversaryConfig, schedule::Course};
 
 /// Where the images come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,10 @@ pub enum DataConfig {
         #[serde(default = "decoded_mib")]
         memory_mib: usize,
     },
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Enough for 40,000 images of 64 px or 2,700 of 256.
@@ -98,6 +102,10 @@ pub struct RunConfig {
     pub images: u64,
     /// Images a step.
     pub batch: usize,
+    /// Parts in which a step's images are computed, their gradients added up: memory for time. Terms that compare the images of a
+    /// batch (alignment, minibatch standard deviation) see one part at a time.
+    #[serde(default = "one")]
+    pub accumulate: usize,
     /// Steps between lines of `metrics.jsonl`.
     pub log_steps: u64,
     /// Images between sample grids.
@@ -150,14 +158,18 @@ impl GanModel {
             size: self.size,
             channels: Channels::from_base(self.size, self.discriminator_base, self.discriminator_max),
             stddev_group: self.stddev_group,
+            outputs: 1,
         }
     }
 }
 
 /// Optimiser of one network.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
+    /// Which one; `adamw` where nothing is said.
+    #[serde(default)]
+    pub algorithm: Algorithm,
     /// Learning rate.
     pub learning_rate: f64,
     /// Adam's β₁.
@@ -166,12 +178,89 @@ pub struct OptimizerConfig {
     pub beta2: f64,
     /// Adam's ε.
     pub epsilon: f64,
-    /// Decoupled weight decay.
+    /// Weight decay: decoupled, but for `adam`.
     pub weight_decay: f64,
     /// Schedule of the learning rate.
     pub schedule: Schedule,
     /// Images over which the learning rate rises.
     pub warmup_images: u64,
+    /// Where the schedule `step` falls, in images.
+    #[serde(default)]
+    pub decay_images: Vec<u64>,
+    /// By what it falls there.
+    #[serde(default = "tenth")]
+    pub decay_factor: f64,
+    /// Limit of the common norm of all gradients; 0 for none.
+    #[serde(default)]
+    pub clip_norm: f64,
+    /// `ranger`: fast steps between slow ones.
+    #[serde(default = "six")]
+    pub lookahead_steps: u64,
+    /// `ranger`: how far the slow weights follow.
+    #[serde(default = "half")]
+    pub lookahead_alpha: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn six() -> u64 {
+    6
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl OptimizerConfig {
+    /// The constants of the step after `images` of a run of `total`.
+    pub fn options(&self, images: u64, total: u64) -> AdamOptions {
+        let course = Course {
+            schedule: self.schedule,
+            warmup: self.warmup_images,
+            total,
+            decay_images: &self.decay_images,
+            decay_factor: self.decay_factor,
+        };
+        AdamOptions {
+            algorithm: self.algorithm,
+            learning_rate: self.learning_rate * course.factor(images),
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+            weight_decay: self.weight_decay,
+            lookahead_steps: self.lookahead_steps,
+            lookahead_alpha: self.lookahead_alpha,
+        }
+    }
+
+    /// Checks what types do not say; `section` begins the key in errors.
+    pub(crate) fn check(&self, section: &str) -> Result<()> {
+        let bad = |key: &str, detail: String| Err(bad_key(&format!("{section}.{key}"), detail));
+        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return bad(key, format!("{value} is not from 0 to below 1"));
+            }
+        }
+        for (key, value) in [
+            ("learning_rate", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("clip_norm", self.clip_norm),
+            ("decay_factor", self.decay_factor),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return bad(key, format!("{value} is not a number from 0 on"));
+            }
+        }
+        if self.schedule == Schedule::Step && self.decay_images.is_empty() {
+            return bad("decay_images", "the schedule `step` needs the images after which the rate falls".to_string());
+        }
+        if self.lookahead_steps == 0 || !(0.0..=1.0).contains(&self.lookahead_alpha) {
+            return bad("lookahead_alpha", "lookahead_steps from 1 on and lookahead_alpha from 0 to 1".to_string());
+        }
+        Ok(())
+    }
 }
 
 /// StyleGAN2's objective and regularisation.
@@ -212,6 +301,17 @@ pub struct GeneratorTraining {
     pub loss: GanLoss,
 }
 
+/// Form of the distribution alignment loss [paper names it].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alignment {
+    /// Neighbourhoods of features of the encoder's backbone against those of the generator [sibling]: [`pairwise_kl`](crate::losses::pairwise_kl).
+    #[default]
+    PairwiseKl,
+    /// Codes against mapped w, as Gaussians [ours]: [`latent_kl`](crate::losses::latent_kl).
+    LatentKl,
+}
+
 /// Weights of the encoder's loss terms; a term of weight 0 is not computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,8 +322,36 @@ pub struct EncoderLoss {
     pub perceptual: f64,
     /// λ of ‖w − w_avg‖.
     pub w_norm: f64,
-    /// λ of the pairwise-KL distribution alignment.
+    /// λ of the distribution alignment.
     pub alignment: f64,
+    /// Form of the alignment.
+    #[serde(default)]
+    pub alignment_form: Alignment,
+    /// λ of the inversion discriminator's term; it needs `[discriminator]`.
+    #[serde(default)]
+    pub adversarial: f64,
+    /// λ of e4e's Σ ‖w_i − w_0‖.
+    #[serde(default)]
+    pub delta: f64,
+}
+
+/// e4e's progressive stages [ref, arXiv 2102.02766, §4.2]: at first all styles are style 0; from `start_images` on another one is let go every
+/// `every_images`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progressive {
+    /// Images with one style.
+    pub start_images: u64,
+    /// Images of each stage after that.
+    pub every_images: u64,
+}
+
+impl Progressive {
+    /// Styles that have a value of their own after `images`, of `styles`.
+    pub fn free_styles(&self, images: u64, styles: usize) -> usize {
+        let Some(past) = images.checked_sub(self.start_images) else { return 1.min(styles) };
+        (2 + (past / self.every_images.max(1)) as usize).min(styles)
+    }
 }
 
 /// `swinstyle train encoder`.
@@ -240,6 +368,12 @@ pub struct EncoderTraining {
     pub optimizer: OptimizerConfig,
     /// Objective.
     pub loss: EncoderLoss,
+    /// The inversion discriminator, for `loss.adversarial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<AdversaryConfig>,
+    /// Styles let go one after another; without it all are free from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressive: Option<Progressive>,
     /// Images over which the averaged weights forget half; 0 keeps no average.
     pub ema_half_life: f64,
     /// Whether the generator is trained along (pSp's option); recorded in the checkpoint.
@@ -302,20 +436,29 @@ pub fn parse<C: DeserializeOwned>(text: &str, shown: &str, overrides: &[String])
     table.try_into().map_err(located)
 }
 
+/// A configuration error at a key.
+pub(crate) fn bad_key(key: &str, detail: impl Into<String>) -> TrainError {
+    TrainError::Config { path: key.to_string(), detail: detail.into() }
+}
+
 /// Checks what every run must satisfy.
 pub(crate) fn check_run(run: &RunConfig) -> Result<()> {
     let fields = [
         ("run.batch", run.batch as u64),
+        ("run.accumulate", run.accumulate as u64),
         ("run.images", run.images),
         ("run.log_steps", run.log_steps),
         ("run.sample_images", run.sample_images),
         ("run.keep", run.keep as u64),
     ];
-    let bad = |key: &str, detail: &str| Err(TrainError::Config { path: key.to_string(), detail: detail.to_string() });
+    let bad = |key: &str, detail: &str| Err(bad_key(key, detail));
     match fields.iter().find(|(_, v)| *v == 0) {
         Some((key, _)) => bad(key, "must be at least 1"),
         None if run.checkpoint_minutes.is_nan() || run.checkpoint_minutes < 0.0 => {
             bad("run.checkpoint_minutes", "must be a number from 0 on")
+        }
+        None if run.batch % run.accumulate != 0 => {
+            bad("run.accumulate", &format!("{} does not divide run.batch {}", run.accumulate, run.batch))
         }
         None => Ok(()),
     }

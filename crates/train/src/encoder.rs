@@ -10,7 +10,7 @@ use swinstyle_data::{
 use swinstyle_models::{
     Model, Params,
     perceptual::DiscriminatorFeatures,
-    styleformer::Styleformer,
+    styleformer::{Styleformer, Training},
     stylegan2::{Features, Noise},
 };
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
@@ -18,13 +18,20 @@ use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 
 use crate::{
     Adam, Result, TrainError, Trainer,
-    config::{EncoderTraining, RunConfig, check_run},
-    generator::{descend, load_adam, options, save_adam, to_json, training_record},
-    losses::{l2, pairwise_kl, w_norm},
+    adversary::{self, Adversary, Inverted},
+    config::{Alignment, EncoderTraining, RunConfig, bad_key, check_run},
+    generator::{to_json, training_record},
+    losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
+    optimizer::Gradients,
+    run::{Losses, parts},
 };
 
 /// Rows of a sample sheet.
 const SAMPLES: u64 = 8;
+/// Mapped w behind the `latent-kl` alignment.
+const MAPPED: usize = 256;
+/// Share of the running statistics that a step renews, as in PyTorch's batch norm.
+const STATISTICS_RATE: f64 = 0.1;
 /// Amplification of the difference pictures.
 const DIFFERENCE_GAIN: f32 = 2.0;
 
@@ -39,6 +46,9 @@ pub struct EncoderTrainer {
     params: Params,
     ema: Params,
     adam: Adam,
+    adversary: Option<Adversary>,
+    /// Whether the discriminator's last accuracy was worth a remark.
+    remarked: bool,
     /// Held images for the sample sheet.
     samples: Vec<Picture>,
 }
@@ -54,7 +64,8 @@ impl EncoderTrainer {
     /// Errors: sizes that do not fit the generator, a perceptual loss without a discriminator in the model.
     pub fn new(config: EncoderTraining, model: Model, samples: Vec<Picture>, device: Device) -> Result<Self> {
         check_run(&config.run)?;
-        let bad = |key: &str, detail: String| TrainError::Config { path: key.to_string(), detail };
+        config.optimizer.check("optimizer")?;
+        let bad = |key: &str, detail: String| bad_key(key, detail);
         let encoder = Styleformer::new(config.model.clone())?;
         let g = &model.generator.config;
         if (config.model.generator_size, config.model.style_dim) != (g.size, g.style_dim) {
@@ -64,12 +75,28 @@ impl EncoderTrainer {
             );
             return Err(bad("model", detail));
         }
-        if config.loss.alignment > 0.0 && config.run.batch < 3 {
+        let part = config.run.batch / config.run.accumulate;
+        if config.loss.alignment > 0.0 && part < 3 {
             return Err(bad(
                 "run.batch",
-                format!("{}: the alignment loss compares three images at least", config.run.batch),
+                format!("{part} at a time: the alignment loss compares three images at least"),
             ));
         }
+        if let Some(p) = config.progressive {
+            let last = p.start_images + p.every_images * config.model.n_styles().saturating_sub(2) as u64;
+            if p.every_images == 0 || last >= config.run.images {
+                let detail = format!("the last style is let go at image {last} of {}", config.run.images);
+                return Err(bad("progressive", detail));
+            }
+        }
+        let size = config.model.image_size;
+        let adversary = match (&config.discriminator, config.loss.adversarial > 0.0) {
+            (Some(c), true) => Some(Adversary::new(c.clone(), &model, size, config.run.seed, device)?),
+            (None, true) => {
+                return Err(bad("loss.adversarial", "it needs a section [discriminator] with a kind".into()));
+            }
+            _ => None,
+        };
         let features = match (&model.discriminator, config.loss.perceptual > 0.0) {
             (Some((discriminator, params)), true) => {
                 Some(DiscriminatorFeatures { discriminator: discriminator.clone(), params: params.clone() })
@@ -96,7 +123,7 @@ impl EncoderTrainer {
             decoder || trained.iter().any(|t| t == n)
         })?;
         let ema = params.clone();
-        Ok(Self { config, device, model, encoder, features, params, ema, adam, samples })
+        Ok(Self { config, device, model, encoder, features, params, ema, adam, adversary, remarked: false, samples })
     }
 
     /// The generator's weights: those being trained, or the frozen ones.
@@ -120,24 +147,109 @@ impl EncoderTrainer {
         }
     }
 
+    /// w of random z, `[N, D]`, without history.
+    fn mapped(&self, n: usize, rng: &mut Philox) -> Result<Tensor> {
+        let g = &self.model.generator;
+        let z = rng.normal(&[n, g.config.style_dim], self.device)?;
+        Ok(no_grad(|| g.mapping(&self.model.generator_params, &z))?)
+    }
+
     /// Features of the frozen generator on random codes, for the alignment loss: the mean over pixels of its last map
     /// with the most channels `[N, C]` [ours].
-    fn generator_features(&self, n: usize, step: u64) -> Result<Tensor> {
+    fn generator_features(&self, n: usize, rng: &mut Philox) -> Result<Tensor> {
+        let g = &self.model.generator;
+        let w = g.repeat_w(&self.mapped(n, rng)?)?;
         no_grad(|| {
-            let g = &self.model.generator;
-            let mut rng = Philox::new(self.config.run.seed, step * 2 + 2);
-            let z = rng.normal(&[n, g.config.style_dim], self.device)?;
-            let w = g.repeat_w(&g.mapping(&self.model.generator_params, &z)?)?;
             let mut maps = Features::new();
-            g.synthesis(&self.model.generator_params, &w, &mut Noise::Random(&mut rng), Some(&mut maps))?;
+            g.synthesis(&self.model.generator_params, &w, &mut Noise::Random(rng), Some(&mut maps))?;
             let widest = g.config.channels.0.iter().enumerate().max_by_key(|(_, c)| **c).map_or(0, |(i, _)| i);
-            let map = maps.get(&format!("x{}", 4_usize << widest)).ok_or_else(|| TrainError::Config {
-                path: "model".into(),
-                detail: "the generator gave no features".into(),
-            })?;
+            let map = maps
+                .get(&format!("x{}", 4_usize << widest))
+                .ok_or_else(|| bad_key("model", "the generator gave no features"))?;
             let c = map.shape()[3];
             Ok(map.mean(&[1, 2])?.reshape(&[n, c])?)
         })
+    }
+
+    /// The encoder's passes over one part of a batch: one, or as many as ReStyle's refinement has, each with its own loss on the code so far.
+    /// Adds their gradients; returns the last image and code, without history.
+    fn passes(
+        &self,
+        p: &Params,
+        source: &Tensor, // [N, S, S, C]
+        training: &mut Training,
+        draws: &mut Philox,
+        gradients: &mut Gradients,
+        losses: &mut Losses,
+    ) -> Result<(Tensor, Tensor)> {
+        let count = self.config.model.refine_steps;
+        let share = 1.0 / (count * self.config.run.accumulate) as f64;
+        let decoder = self.decoder(p);
+        let mut w_plus = self.model.first_codes(source.shape()[0])?;
+        let mut made = source.clone();
+        for pass in 0..count {
+            let refined = match (count, pass) {
+                (1, _) => None,
+                (_, 0) => Some(Tensor::concat(&[source, &self.synthesis(&decoder.leaves(|_| false), &w_plus)?], 3)?),
+                _ => Some(Tensor::concat(&[source, &made], 3)?),
+            };
+            let output = self.encoder.forward(p, refined.as_ref().unwrap_or(source), Some(training))?;
+            let code = output.offsets.add(&w_plus)?;
+            let image = self.synthesis(&decoder, &code)?;
+            let offsets = if pass == 0 { output.offsets } else { code.sub(&self.model.w_avg)? };
+            let seen = Inverted { source, made: &image, w_plus: &code };
+            let total = self.objective(seen, &offsets, &output.backbone.pooled, draws, losses)?;
+            gradients.add(&total, share, p, &self.adam)?;
+            (w_plus, made) = (code.detach(), image.detach());
+        }
+        Ok((made, w_plus))
+    }
+
+    /// The image of a code at the encoder's size, by area pooling where the generator's is larger [ref pSp].
+    fn synthesis(&self, decoder: &Params, w_plus: &Tensor) -> Result<Tensor> {
+        let size = self.config.model.image_size;
+        Ok(self.model.generator.synthesis(decoder, w_plus, &mut Noise::Fixed, None)?.pool_area(size, size)?)
+    }
+
+    /// The weighted sum of the loss terms; each goes among the `losses`.
+    fn objective(
+        &self,
+        inverted: Inverted,
+        offsets: &Tensor,  // [N, L, D]
+        features: &Tensor, // [N, C]
+        draws: &mut Philox,
+        losses: &mut Losses,
+    ) -> Result<Tensor> {
+        let (l, n) = (&self.config.loss, offsets.shape()[0]);
+        let mse = l2(inverted.made, inverted.source)?;
+        losses.push(("l2", mse.detach()));
+        let mut total = mse.scale(l.l2)?;
+        let mut add = |name: &'static str, weight: f64, term: Tensor| -> Result<()> {
+            total = total.add(&term.scale(weight)?)?;
+            losses.push((name, term.detach()));
+            Ok(())
+        };
+        if let Some(features) = &self.features {
+            add("perceptual", l.perceptual, features.distance(inverted.made, inverted.source)?)?;
+        }
+        if l.w_norm > 0.0 {
+            add("w_norm", l.w_norm, w_norm(offsets)?)?;
+        }
+        if l.delta > 0.0 {
+            add("delta", l.delta, delta_norm(offsets)?)?;
+        }
+        if l.alignment > 0.0 {
+            let term = match l.alignment_form {
+                Alignment::PairwiseKl => pairwise_kl(features, &self.generator_features(n, draws)?)?,
+                Alignment::LatentKl => latent_kl(inverted.w_plus, &self.mapped(MAPPED, draws)?)?,
+            };
+            add("alignment", l.alignment, term)?;
+        }
+        if let Some(adversary) = &self.adversary {
+            add("adversarial", l.adversarial, adversary.encoder_term(inverted)?)?;
+        }
+        losses.push(("loss", total.detach()));
+        Ok(total)
     }
 }
 
@@ -158,41 +270,40 @@ impl Trainer for EncoderTrainer {
         to_json(&self.config)
     }
 
-    fn step(&mut self, step: u64, images: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+    fn step(&mut self, step: u64, images: &Tensor) -> Result<Losses> {
         let n = images.shape()[0];
-        let names = self.adam.names();
-        let p = self.params.leaves(|name| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok());
-        let size = self.config.model.image_size;
-        let input = images.pool_area(size, size)?;
-        let mut rng = Philox::new(self.config.run.seed, step * 2 + 1);
-        let output = self.encoder.forward(&p, &input, Some(&mut rng))?;
-        let w_plus = self.encoder.add_average(&output.offsets, &self.model.w_avg)?;
-        let made = self.model.generator.synthesis(&self.decoder(&p), &w_plus, &mut Noise::Fixed, None)?;
-        // Losses at the encoder's size, by area pooling where the generator's is larger [ref pSp].
-        let made = made.pool_area(size, size)?;
-        let l = self.config.loss.clone();
-        let mse = l2(&made, &input)?;
-        let mut losses = vec![("l2", mse.detach())];
-        let mut total = mse.scale(l.l2)?;
-        let mut add = |name: &'static str, weight: f64, term: Tensor| -> Result<()> {
-            total = total.add(&term.scale(weight)?)?;
-            losses.push((name, term.detach()));
-            Ok(())
-        };
-        if let Some(features) = &self.features {
-            add("perceptual", l.perceptual, features.distance(&made, &input)?)?;
-        }
-        if l.w_norm > 0.0 {
-            add("w_norm", l.w_norm, w_norm(&output.offsets)?)?;
-        }
-        if l.alignment > 0.0 {
-            let generator = self.generator_features(n, step)?;
-            add("alignment", l.alignment, pairwise_kl(&output.backbone.pooled, &generator)?)?;
-        }
-        losses.push(("loss", total.detach()));
         let images_seen = step * self.config.run.batch as u64;
-        let options = options(&self.config.optimizer, images_seen, self.config.run.images);
-        descend(&total, &p, &mut self.params, &mut self.adam, &options)?;
+        let p = self.params.leaves(|name| self.adam.updates(name));
+        let styles = self.config.model.n_styles();
+        let mut training = Training {
+            rng: Philox::new(self.config.run.seed, step * 2 + 1),
+            free_styles: self.config.progressive.map_or(styles, |s| s.free_styles(images_seen, styles)),
+            statistics: Vec::new(),
+        };
+        let mut draws = Philox::new(self.config.run.seed, step * 2 + 2);
+        let (mut gradients, mut losses, mut inverted) = (Gradients::default(), Losses::new(), Vec::new());
+        let size = self.config.model.image_size;
+        for part in parts(images, self.config.run.accumulate)? {
+            let source = part.pool_area(size, size)?;
+            let (made, w_plus) = self.passes(&p, &source, &mut training, &mut draws, &mut gradients, &mut losses)?;
+            inverted.push((source, made, w_plus));
+        }
+        gradients.clip(self.config.optimizer.clip_norm, "grad_norm", &mut losses)?;
+        let options = self.config.optimizer.options(images_seen, self.config.run.images);
+        gradients.apply(&mut self.params, &mut self.adam, &options)?;
+        for (name, value) in training.statistics {
+            let old = self.params.get(&name)?;
+            let new = no_grad(|| old.add(&value.sub(old)?.scale(STATISTICS_RATE)?))?;
+            self.params.insert(name, new);
+        }
+        if let Some(adversary) = &mut self.adversary {
+            let joined = |which: fn(&(Tensor, Tensor, Tensor)) -> &Tensor| {
+                Tensor::concat(&inverted.iter().map(which).collect::<Vec<_>>(), 0)
+            };
+            let (source, made, w_plus) = (joined(|i| &i.0)?, joined(|i| &i.1)?, joined(|i| &i.2)?);
+            let inverted = Inverted { source: &source, made: &made, w_plus: &w_plus };
+            losses.extend(adversary.step(step, inverted, &self.model)?);
+        }
         if self.config.ema_half_life > 0.0 {
             // The average forgets faster while there is little to remember.
             let half_life = self.config.ema_half_life.min(images_seen as f64 * 0.05 + n as f64);
@@ -200,6 +311,15 @@ impl Trainer for EncoderTrainer {
             no_grad(|| self.ema.ema_update(&self.params, decay))?;
         }
         Ok(losses)
+    }
+
+    fn remark(&mut self, losses: &[(String, f64)]) -> Option<String> {
+        let accuracy = losses.iter().find(|(name, _)| name == "adv_accuracy")?.1;
+        let verdict = adversary::verdict(accuracy);
+        // Said once, and again when it comes back.
+        let first = verdict.is_some() && !self.remarked;
+        self.remarked = verdict.is_some();
+        verdict.filter(|_| first).map(|v| format!("the inversion discriminator (accuracy {accuracy:.3}) {v}"))
     }
 
     fn sample(&mut self) -> Result<Picture> {
@@ -227,7 +347,10 @@ impl Trainer for EncoderTrainer {
             }
         }
         archive.metadata.insert(GENERATOR.into(), self.model.generator_params.fingerprint()?);
-        save_adam("optim.", &self.adam, archive)
+        if let Some(adversary) = &self.adversary {
+            adversary.save(archive)?;
+        }
+        self.adam.save("optim.", archive)
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
@@ -245,7 +368,10 @@ impl Trainer for EncoderTrainer {
                 }
             }
         }
-        load_adam("optim.", &mut self.adam, archive, self.device)
+        if let Some(adversary) = &mut self.adversary {
+            adversary.load(archive)?;
+        }
+        self.adam.load("optim.", archive)
     }
 
     fn export(&self, folder: &Path, header: &CheckpointHeader) -> Result<PathBuf> {

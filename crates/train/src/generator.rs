@@ -8,13 +8,16 @@ use swinstyle_models::{
     Params,
     stylegan2::{Discriminator, Generator, Noise},
 };
-use swinstyle_tensor::{Device, Tensor, grad, no_grad, rng::Philox};
+use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
 
 use crate::{
-    Adam, AdamOptions, Result, TrainError, Trainer,
-    config::{GeneratorTraining, OptimizerConfig, RunConfig, check_run},
-    losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty},
+    Adam, Result, Trainer,
+    config::{GeneratorTraining, RunConfig, bad_key, check_run},
+    losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty, share_positive},
+    optimizer::{Gradients, descend},
+    run::parts,
+    state::save_tensor,
 };
 
 /// Codes whose mean w is the centre of truncation.
@@ -49,11 +52,17 @@ impl GeneratorTrainer {
     /// Fresh networks for a configuration.
     pub fn new(config: GeneratorTraining, device: Device) -> Result<Self> {
         check_run(&config.run)?;
-        let bad = |key: &str, detail: String| TrainError::Config { path: key.to_string(), detail };
+        config.optimizer.check("optimizer")?;
+        let bad = |key: &str, detail: String| bad_key(key, detail);
         let (l, batch) = (&config.loss, config.run.batch);
-        let group = config.model.stddev_group.min(batch).max(1);
-        if batch % group != 0 {
-            return Err(bad("run.batch", format!("{batch} is not a multiple of model.stddev_group {group}")));
+        let part = batch / config.run.accumulate;
+        let group = config.model.stddev_group.min(part).max(1);
+        if part % group != 0 {
+            let detail = match config.run.accumulate {
+                1 => format!("{batch} is not a multiple of model.stddev_group {group}"),
+                n => format!("{batch} in {n} parts: {part} is not a multiple of model.stddev_group {group}"),
+            };
+            return Err(bad("run.batch", detail));
         }
         if l.path_length_weight > 0.0 && (l.path_length_batch_shrink == 0 || batch < l.path_length_batch_shrink) {
             let detail = format!("{} for a batch of {batch}", l.path_length_batch_shrink);
@@ -93,31 +102,44 @@ impl GeneratorTrainer {
 
     fn discriminator_step(&mut self, step: u64, real: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
         let mut rng = self.rng(step, Draw::Discriminator);
-        let n = real.shape()[0];
-        let fake = no_grad(|| -> Result<Tensor> {
-            let w = self.codes(&self.g, n, &mut rng)?;
-            Ok(self.generator.synthesis(&self.g, &w, &mut Noise::Random(&mut rng), None)?)
-        })?;
+        let options =
+            self.config.optimizer.options(self.images(step), self.config.run.images).lazy(self.config.loss.r1_interval);
         let d = self.d.leaves(|_| true);
-        let on_real = self.discriminator.forward(&d, real, None)?;
-        let on_fake = self.discriminator.forward(&d, &fake, None)?;
-        let loss = discriminator_logistic(&on_real, &on_fake)?;
-        let options = options(&self.config.optimizer, self.images(step), self.config.run.images)
-            .lazy(self.config.loss.r1_interval);
-        descend(&loss, &d, &mut self.d, &mut self.adam_d, &options)?;
-        let mut losses = vec![
-            ("d_loss", loss.detach()),
-            ("logits_real", on_real.detach().mean_all()?),
-            ("logits_fake", on_fake.detach().mean_all()?),
-        ];
+        let mut gradients = Gradients::default();
+        let mut losses = Vec::new();
+        let reals = parts(real, self.config.run.accumulate)?;
+        let share = 1.0 / reals.len() as f64;
+        for real in &reals {
+            let n = real.shape()[0];
+            let fake = no_grad(|| -> Result<Tensor> {
+                let w = self.codes(&self.g, n, &mut rng)?;
+                Ok(self.generator.synthesis(&self.g, &w, &mut Noise::Random(&mut rng), None)?)
+            })?;
+            let on_real = self.discriminator.forward(&d, real, None)?;
+            let on_fake = self.discriminator.forward(&d, &fake, None)?;
+            let loss = discriminator_logistic(&on_real, &on_fake)?;
+            gradients.add(&loss, share, &d, &self.adam_d)?;
+            losses.extend([
+                ("d_loss", loss.detach()),
+                ("logits_real", on_real.detach().mean_all()?),
+                ("logits_fake", on_fake.detach().mean_all()?),
+                ("d_accuracy", accuracy(&on_real, &on_fake)?),
+            ]);
+        }
+        gradients.clip(self.config.optimizer.clip_norm, "d_grad_norm", &mut losses)?;
+        gradients.apply(&mut self.d, &mut self.adam_d, &options)?;
         let interval = self.config.loss.r1_interval;
         if interval > 0 && step.is_multiple_of(interval) {
             let d = self.d.leaves(|_| true);
-            let real = real.as_leaf();
-            let r1 = r1_penalty(&self.discriminator.forward(&d, &real, None)?, &real)?;
-            let weighted = r1.scale(0.5 * self.config.loss.r1_gamma * interval as f64)?;
-            descend(&weighted, &d, &mut self.d, &mut self.adam_d, &options)?;
-            losses.push(("r1", r1.detach()));
+            let mut gradients = Gradients::default();
+            for real in &reals {
+                let real = real.as_leaf();
+                let r1 = r1_penalty(&self.discriminator.forward(&d, &real, None)?, &real)?;
+                let weight = 0.5 * self.config.loss.r1_gamma * interval as f64;
+                gradients.add(&r1.scale(weight)?, share, &d, &self.adam_d)?;
+                losses.push(("r1", r1.detach()));
+            }
+            gradients.apply(&mut self.d, &mut self.adam_d, &options)?;
         }
         Ok(losses)
     }
@@ -126,13 +148,20 @@ impl GeneratorTrainer {
         let mut rng = self.rng(step, Draw::Generator);
         let l = self.config.loss.clone();
         let interval = if l.path_length_weight > 0.0 { l.path_length_interval } else { 0 };
-        let options = options(&self.config.optimizer, self.images(step), self.config.run.images).lazy(interval);
+        let options = self.config.optimizer.options(self.images(step), self.config.run.images).lazy(interval);
         let g = self.g.leaves(trained);
-        let w = self.codes(&g, n, &mut rng)?;
-        let fake = self.generator.synthesis(&g, &w, &mut Noise::Random(&mut rng), None)?;
-        let loss = generator_logistic(&self.discriminator.forward(&self.d, &fake, None)?)?;
-        descend(&loss, &g, &mut self.g, &mut self.adam_g, &options)?;
-        let mut losses = vec![("g_loss", loss.detach())];
+        let mut gradients = Gradients::default();
+        let mut losses = Vec::new();
+        let count = self.config.run.accumulate;
+        for _ in 0..count {
+            let w = self.codes(&g, n / count, &mut rng)?;
+            let fake = self.generator.synthesis(&g, &w, &mut Noise::Random(&mut rng), None)?;
+            let loss = generator_logistic(&self.discriminator.forward(&self.d, &fake, None)?)?;
+            gradients.add(&loss, 1.0 / count as f64, &g, &self.adam_g)?;
+            losses.push(("g_loss", loss.detach()));
+        }
+        gradients.clip(self.config.optimizer.clip_norm, "g_grad_norm", &mut losses)?;
+        gradients.apply(&mut self.g, &mut self.adam_g, &options)?;
         if interval > 0 && step.is_multiple_of(interval) {
             let mut rng = self.rng(step, Draw::PathLength);
             let g = self.g.leaves(trained);
@@ -169,33 +198,14 @@ impl GeneratorTrainer {
     }
 }
 
+/// Share of right answers of a discriminator, a scalar.
+pub(crate) fn accuracy(on_real: &Tensor, on_fake: &Tensor) -> Result<Tensor> {
+    Ok(share_positive(on_real)?.sub(&share_positive(on_fake)?)?.affine(0.5, 0.5)?)
+}
+
 /// Everything is trained but the fixed noise maps.
 fn trained(name: &str) -> bool {
     !name.starts_with("noises.")
-}
-
-pub(crate) fn options(o: &OptimizerConfig, images: u64, total: u64) -> AdamOptions {
-    AdamOptions {
-        learning_rate: o.learning_rate * o.schedule.factor(images, o.warmup_images, total),
-        beta1: o.beta1,
-        beta2: o.beta2,
-        epsilon: o.epsilon,
-        weight_decay: o.weight_decay,
-    }
-}
-
-/// One optimiser step down the gradient of `loss` with respect to the leaves that `adam` updates.
-pub(crate) fn descend(
-    loss: &Tensor,
-    leaves: &Params,
-    params: &mut Params,
-    adam: &mut Adam,
-    options: &AdamOptions,
-) -> Result<()> {
-    let names = adam.names();
-    let inputs = names.iter().map(|n| leaves.get(n)).collect::<std::result::Result<Vec<_>, _>>()?;
-    let gradients = grad(&[(loss, None)], &inputs, false)?;
-    adam.update(params, &gradients, options)
 }
 
 impl Trainer for GeneratorTrainer {
@@ -238,9 +248,9 @@ impl Trainer for GeneratorTrainer {
         self.g.to_archive("g.", &g, archive)?;
         self.ema.to_archive("g_ema.", &g, archive)?;
         self.d.to_archive("d.", &d, archive)?;
-        save_adam("g_optim.", &self.adam_g, archive)?;
-        save_adam("d_optim.", &self.adam_d, archive)?;
-        save_scalar("path_length_mean", &self.path_length_mean, archive)
+        self.adam_g.save("g_optim.", archive)?;
+        self.adam_d.save("d_optim.", archive)?;
+        save_tensor("path_length_mean", &self.path_length_mean, archive)
     }
 
     fn load(&mut self, archive: &Archive) -> Result<()> {
@@ -248,8 +258,8 @@ impl Trainer for GeneratorTrainer {
         self.g = Params::from_archive(archive, "g.", &g, self.device)?;
         self.ema = Params::from_archive(archive, "g_ema.", &g, self.device)?;
         self.d = Params::from_archive(archive, "d.", &d, self.device)?;
-        load_adam("g_optim.", &mut self.adam_g, archive, self.device)?;
-        load_adam("d_optim.", &mut self.adam_d, archive, self.device)?;
+        self.adam_g.load("g_optim.", archive)?;
+        self.adam_d.load("d_optim.", archive)?;
         let mean = archive.get("path_length_mean")?.data.clone();
         self.path_length_mean = Tensor::from_vec(mean, &[], self.device)?;
         Ok(())
@@ -290,45 +300,10 @@ impl Trainer for GeneratorTrainer {
 }
 
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Value> {
-    serde_json::to_value(value)
-        .map_err(|e| TrainError::Config { path: "configuration".into(), detail: format!("cannot be written: {e}") })
+    serde_json::to_value(value).map_err(|e| bad_key("configuration", format!("cannot be written: {e}")))
 }
 
 /// What a model's file says about the training of one of its networks.
 pub(crate) fn training_record(config: &Value, images_seen: u64) -> Value {
     serde_json::json!({ "config": config, "images_seen": images_seen })
-}
-
-pub(crate) fn save_scalar(name: &str, value: &Tensor, archive: &mut Archive) -> Result<()> {
-    archive.arrays.insert(name.into(), Array::new(value.shape().to_vec(), value.to_vec()?)?);
-    Ok(())
-}
-
-/// Moments in the memory layout: nobody but this program reads them.
-pub(crate) fn save_adam(prefix: &str, adam: &Adam, archive: &mut Archive) -> Result<()> {
-    for (kind, moments) in [("m.", &adam.m), ("v.", &adam.v)] {
-        for (name, value) in moments.iter() {
-            save_scalar(&format!("{prefix}{kind}{name}"), value, archive)?;
-        }
-    }
-    archive.metadata.insert(format!("{prefix}step"), adam.step.to_string());
-    Ok(())
-}
-
-pub(crate) fn load_adam(prefix: &str, adam: &mut Adam, archive: &Archive, device: Device) -> Result<()> {
-    for (kind, moments) in [("m.", &mut adam.m), ("v.", &mut adam.v)] {
-        let part = archive.subset(&format!("{prefix}{kind}"));
-        let expected: Vec<(String, Vec<usize>)> =
-            moments.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect();
-        part.match_names(&expected)?;
-        for (name, shape) in expected {
-            let data = part.get(&name)?.data.clone();
-            moments.insert(name, Tensor::from_vec(data, &shape, device)?);
-        }
-    }
-    let key = format!("{prefix}step");
-    adam.step = archive.metadata.get(&key).and_then(|s| s.parse().ok()).ok_or_else(|| {
-        TrainError::run(archive.origin(), format!("has no `{key}`: not a training state of this program"))
-    })?;
-    Ok(())
 }

@@ -3,6 +3,8 @@
 //! A run is a folder: its configuration, checkpoints, sample grids and `metrics.jsonl`. All randomness follows from
 //! (seed, step), so a resumed run goes on bit for bit on the cpu.
 
+pub mod ablation;
+pub mod adversary;
 pub mod config;
 mod encoder;
 mod error;
@@ -12,11 +14,12 @@ mod optimizer;
 mod project;
 mod run;
 mod schedule;
+mod state;
 
 pub use encoder::{EncoderTrainer, sample_pictures};
 pub use error::{Result, TrainError};
 pub use generator::GeneratorTrainer;
-pub use optimizer::{Adam, AdamOptions};
+pub use optimizer::{Adam, AdamOptions, Algorithm, Gradients};
 pub use project::{ProjectOptions, Projection, project};
 pub use run::{Event, Run, Stop, Trainer, train};
 pub use schedule::Schedule;

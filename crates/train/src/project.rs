@@ -4,7 +4,7 @@
 use swinstyle_models::{Model, Params, perceptual::DiscriminatorFeatures, stylegan2::Noise};
 use swinstyle_tensor::{Tensor, no_grad, rng::Philox};
 
-use crate::{Adam, AdamOptions, Result, TrainError, generator::descend, losses::l2};
+use crate::{Adam, AdamOptions, Result, TrainError, losses::l2, optimizer::descend};
 
 /// Name of the code among the parameters; the noise maps keep the generator's names.
 const CODE: &str = "code";
@@ -116,8 +116,7 @@ pub fn project(
         }
         Ok(loss)
     };
-    let adam =
-        |learning_rate: f64| AdamOptions { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 };
+    let adam = |learning_rate: f64| AdamOptions::new(learning_rate, 0.9, 0.999);
     let total = options.steps + options.tune;
     let mut say = |step: usize, loss: &Tensor| -> Result<()> {
         if step.is_multiple_of(REPORT) || step + 1 == total {

@@ -42,6 +42,10 @@ pub trait Trainer {
     fn load(&mut self, archive: &Archive) -> Result<()>;
     /// Writes the trained model for users into the run folder; returns its path.
     fn export(&self, folder: &Path, header: &CheckpointHeader) -> Result<PathBuf>;
+    /// A word about the means of the losses since the last line of metrics, where the user should have one.
+    fn remark(&mut self, _losses: &[(String, f64)]) -> Option<String> {
+        None
+    }
     /// What checkpoints say about model, data and progress.
     fn header(&self, step: u64) -> Result<CheckpointHeader>;
 }
@@ -160,7 +164,10 @@ pub fn train(
             window.read(&last_good)?;
         }
         if step.is_multiple_of(config.log_steps) {
-            folder.write_metrics(step, &mut window, batch, observe)?;
+            let losses = folder.write_metrics(step, &mut window, batch, observe)?;
+            if let Some(remark) = trainer.remark(&losses) {
+                observe(Event::Note(remark));
+            }
         }
         if due(step, config.sample_images) {
             window.read(&last_good)?;
@@ -184,7 +191,16 @@ pub fn train(
 }
 
 /// Losses of a step by name, not yet read back from the device.
-type Losses = Vec<(&'static str, Tensor)>;
+pub(crate) type Losses = Vec<(&'static str, Tensor)>;
+
+/// A batch in `count` equal parts along its first axis.
+pub(crate) fn parts(batch: &Tensor, count: usize) -> Result<Vec<Tensor>> {
+    let n = batch.shape()[0] / count;
+    match count {
+        1 => Ok(vec![batch.clone()]),
+        _ => (0..count).map(|i| Ok(batch.slice(0, i * n, n)?)).collect(),
+    }
+}
 
 /// Losses since the last line of metrics.
 struct Window {
@@ -334,7 +350,13 @@ impl Folder {
         Ok(swinstyle_weights::write_atomic(path, |w| w.write_all(bytes))?)
     }
 
-    fn write_metrics(&self, step: u64, window: &mut Window, batch: u64, observe: &mut dyn FnMut(Event)) -> Result<()> {
+    fn write_metrics(
+        &self,
+        step: u64,
+        window: &mut Window,
+        batch: u64,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Vec<(String, f64)>> {
         let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
         let images_per_second = (window.steps * batch) as f64 / seconds;
         let losses: Vec<(String, f64)> = window.sums.iter().map(|(k, (s, n))| (k.to_string(), s / *n as f64)).collect();
@@ -351,9 +373,9 @@ impl Folder {
             writeln!(f, "{}", Value::Object(line))
         };
         append().map_err(|e| TrainError::run(&path, format!("cannot be written: {e}")))?;
-        observe(Event::Metrics { images: step * batch, images_per_second, losses });
+        observe(Event::Metrics { images: step * batch, images_per_second, losses: losses.clone() });
         *window = Window::new();
-        Ok(())
+        Ok(losses)
     }
 
     fn write_samples(&self, trainer: &mut dyn Trainer, step: u64, observe: &mut dyn FnMut(Event)) -> Result<()> {

@@ -3,10 +3,11 @@
 use std::{fs, path::Path, sync::Arc};
 
 use swinstyle_data::Dataset;
-use swinstyle_models::Model;
+use swinstyle_models::{Model, styleformer::Styleformer};
 use swinstyle_tensor::Device;
 use swinstyle_train::{
     EncoderTrainer, Event, GeneratorTrainer, Run, Stop, TrainError, Trainer,
+    ablation::AblationConfig,
     config::{EncoderTraining, GeneratorTraining, parse},
     sample_pictures, train,
 };
@@ -38,9 +39,9 @@ fn generator(images: u64, more: &[&str]) -> GeneratorTraining {
     parse(GENERATOR, "generator.toml", &overrides(&list)).unwrap()
 }
 
-fn encoder(images: u64) -> EncoderTraining {
+fn encoder(images: u64, more: &[&str]) -> EncoderTraining {
     let images = format!("run.images={images}");
-    let list = [
+    let mut list = vec![
         images.as_str(),
         "model.image_size=16",
         "model.generator_size=8",
@@ -54,6 +55,7 @@ fn encoder(images: u64) -> EncoderTraining {
         "loss.perceptual=0.0",
         "model.backbone.stochastic_depth=0.1",
     ];
+    list.extend(more);
     parse(ENCODER, "encoder.toml", &overrides(&list)).unwrap()
 }
 
@@ -68,6 +70,14 @@ fn train_generator(images: u64, folder: &Path, resume: bool) -> Result<Vec<Event
     let config = generator(images, &[]);
     let data = config.data.open(8)?;
     go(&mut GeneratorTrainer::new(config, Device::Cpu)?, data, folder, resume)
+}
+
+/// Trains an encoder against the generator that the run folder `g` exported.
+fn train_encoder(config: EncoderTraining, g: &Path, folder: &Path, resume: bool) -> Result<Vec<Event>, TrainError> {
+    let data = config.data.open(16)?;
+    let model = Model::load(g.join("generator.safetensors"), Device::Cpu)?;
+    let samples = sample_pictures(&data)?;
+    go(&mut EncoderTrainer::new(config, model, samples, Device::Cpu)?, data, folder, resume)
 }
 
 /// The newest state, and the metrics without their speeds.
@@ -118,14 +128,7 @@ fn an_encoder_run_trains_exports_and_resumes_with_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
     train_generator(4, &g, false).unwrap();
-    let run = |images: u64, folder: &Path, resume: bool| {
-        let config = encoder(images);
-        let data = config.data.open(16).unwrap();
-        let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
-        let samples = sample_pictures(&data).unwrap();
-        let mut trainer = EncoderTrainer::new(config, model, samples, Device::Cpu).unwrap();
-        go(&mut trainer, data, folder, resume)
-    };
+    let run = |images: u64, folder: &Path, resume: bool| train_encoder(encoder(images, &[]), &g, folder, resume);
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(20, &whole, false).unwrap();
     // The cosine's length is the run's: the first part is cut by its folder being copied, not by a shorter run.
@@ -140,6 +143,134 @@ fn an_encoder_run_trains_exports_and_resumes_with_the_same_bits() {
     assert!(outcome(&whole) == outcome(&parts), "states or metrics differ");
     let model = Model::load(whole.join("model.safetensors"), Device::Cpu).unwrap();
     assert!(model.encoder.is_some() && model.header.images_seen == 20);
+}
+
+/// Overrides of every form of encoder and training beside the plain one.
+fn forms() -> Vec<Vec<&'static str>> {
+    let latent = "discriminator={ kind = 'latent', learning_rate = 1e-3, width = 8, pool = 6, r1_interval = 2 }";
+    let pair = "discriminator={ kind = 'image-pair', learning_rate = 1e-3, channel_base = 64, channel_max = 8, embedding = 6, r1_interval = 2 }";
+    vec![
+        vec!["loss.adversarial=0.1", latent, "loss.alignment_form=latent-kl", "optimizer.algorithm=ranger"],
+        vec!["loss.adversarial=0.1", pair, "optimizer.clip_norm=0.5", "train_decoder=false"],
+        vec!["model.refine_steps=2", "model.backbone.in_channels=6", "run.accumulate=1"],
+        vec!["model.codes=delta", "loss.delta=0.01", "progressive={ start_images = 4, every_images = 4 }"],
+        vec!["model.trunk=ir-se", "model.map2style.head=convolution"],
+    ]
+}
+
+#[test]
+fn every_form_of_encoder_training_resumes_with_the_same_bits_and_its_model_inverts() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = dir.path().join("g");
+    train_generator(4, &g, false).unwrap();
+    for (i, form) in forms().into_iter().enumerate() {
+        let (whole, parts) = (dir.path().join(format!("whole{i}")), dir.path().join(format!("parts{i}")));
+        let run = |folder: &Path, resume| train_encoder(encoder(24, &form), &g, folder, resume).unwrap();
+        run(&whole, false);
+        run(&parts, false);
+        fs::remove_file(parts.join("checkpoints/state-00000006.safetensors")).unwrap();
+        run(&parts, true);
+        assert!(outcome(&whole) == outcome(&parts), "states or metrics differ: {form:?}");
+        let model = Model::load(whole.join("model.safetensors"), Device::Cpu).unwrap();
+        let picture = encoder(4, &[]).data.open(16).unwrap().picture(0).unwrap();
+        let image = swinstyle_tensor::Tensor::from_vec(picture.to_f32(), &[1, 16, 16, 3], Device::Cpu).unwrap();
+        let made = model.invert(&image).unwrap();
+        assert_eq!((made.images.shape(), made.w_plus.shape()), (&[1, 8, 8, 3][..], &[1, 4, 8][..]), "{form:?}");
+    }
+}
+
+#[test]
+fn the_metrics_of_an_inversion_discriminator_hold_its_accuracy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (g, folder) = (dir.path().join("g"), dir.path().join("run"));
+    train_generator(4, &g, false).unwrap();
+    train_encoder(encoder(8, &forms()[0]), &g, &folder, false).unwrap();
+    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+    for key in ["adversarial", "adv_d_loss", "adv_r1"] {
+        assert!(line[key].as_f64().is_some_and(f64::is_finite), "{key}: {line}");
+    }
+    assert!((0.0..=1.0).contains(&line["adv_accuracy"].as_f64().unwrap()));
+}
+
+#[test]
+fn a_batch_in_parts_has_the_gradient_of_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = dir.path().join("g");
+    train_generator(4, &g, false).unwrap();
+    // The mean squared error alone: terms that compare images see a part at a time.
+    let plain = ["loss.alignment=0.0", "model.backbone.stochastic_depth=0.0", "run.images=4"];
+    let train = |name: &str, accumulate: &str| {
+        let folder = dir.path().join(name);
+        let list: Vec<&str> = plain.iter().copied().chain([accumulate]).collect();
+        train_encoder(encoder(4, &list), &g, &folder, false).unwrap();
+        Model::load(folder.join("model.safetensors"), Device::Cpu).unwrap().encoder.unwrap().1
+    };
+    let (whole, parts) = (train("whole", "run.accumulate=1"), train("parts", "run.accumulate=2"));
+    // Adam's first step is lr·sign(g): equal but where a gradient is nearly zero.
+    let (mut same, mut all) = (0, 0);
+    for (name, a) in whole.iter() {
+        for (a, b) in a.to_vec().unwrap().iter().zip(parts.get(name).unwrap().to_vec().unwrap()) {
+            all += 1;
+            same += usize::from((a - b).abs() < 1e-7);
+        }
+    }
+    assert!(same as f64 > 0.98 * all as f64, "{same} of {all}");
+}
+
+#[test]
+fn the_discriminators_term_reaches_the_encoder_and_its_gradient_leads_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = dir.path().join("g");
+    train_generator(4, &g, false).unwrap();
+    for form in &forms()[..2] {
+        // Nothing but the term, a discriminator that stands still: all change is the term's.
+        let still = form.iter().map(|f| f.replace("learning_rate = 1e-3", "learning_rate = 0.0")).collect::<Vec<_>>();
+        let more = [
+            "loss.l2=0.0",
+            "loss.alignment=0.0",
+            "optimizer.algorithm=adamw",
+            "optimizer.warmup_images=0",
+            "optimizer.schedule=constant",
+            "optimizer.learning_rate=1e-3",
+            "data.count=4",
+            "optimizer.weight_decay=0.0",
+            "model.backbone.stochastic_depth=0.0",
+        ];
+        let list: Vec<&str> = still.iter().map(String::as_str).chain(more).collect();
+        let folder = dir.path().join(list[1].len().to_string());
+        let events = train_encoder(encoder(80, &list), &g, &folder, false).unwrap();
+        let terms: Vec<f64> = events
+            .iter()
+            .filter_map(|e| match e {
+                Event::Metrics { losses, .. } => losses.iter().find(|(n, _)| n == "adversarial").map(|(_, v)| *v),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(terms.len(), 20);
+        let mean = |t: &[f64]| t.iter().sum::<f64>() / t.len() as f64;
+        let (first, last) = (mean(&terms[..3]), mean(&terms[17..]));
+        assert!(last < 0.999 * first, "{form:?}: {first} to {last}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_names_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = dir.path().join("g");
+    train_generator(4, &g, false).unwrap();
+    let cases: [(&[&str], &str); 6] = [
+        (&["loss.adversarial=0.1"], "[discriminator]"),
+        (&["run.accumulate=3"], "run.accumulate: 3 does not divide"),
+        (&["run.accumulate=2"], "run.batch: 2 at a time"),
+        (&["progressive={ start_images = 4, every_images = 100 }"], "progressive: the last style"),
+        (&["optimizer.schedule=step"], "optimizer.decay_images"),
+        (&["model.refine_steps=3"], "in_channels 3"),
+    ];
+    for (list, expected) in cases {
+        let error = train_encoder(encoder(8, list), &g, &dir.path().join("run"), false).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{list:?}: {error}");
+    }
 }
 
 #[test]
@@ -190,6 +321,21 @@ fn config_errors_name_the_key_and_the_line() {
     assert_eq!(ok.run.batch, 8);
 }
 
+/// Every row makes an encoder; pSp's has the parameters of the full SwinStyleformer, within 5 %.
+fn check_ablation(path: &Path) {
+    let ablation = AblationConfig::read(path, &[]).unwrap();
+    let count = |id: &str| -> f64 {
+        let row = ablation.rows.iter().find(|r| r.id == id).unwrap();
+        let specs = Styleformer::new(ablation.training(row, 1).unwrap().model).unwrap().specs();
+        specs.iter().filter(|s| s.trainable).map(|s| s.shape.iter().product::<usize>()).sum::<usize>() as f64
+    };
+    for row in &ablation.rows {
+        assert!(count(&row.id) > 1e5, "{}", row.id);
+    }
+    let ratio = count("psp") / count("discriminator");
+    assert!((ratio - 1.0).abs() < 0.05, "{ratio}");
+}
+
 #[test]
 fn every_checked_in_configuration_parses_and_makes_networks() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
@@ -201,6 +347,8 @@ fn every_checked_in_configuration_parses_and_makes_networks() {
         if name.ends_with("-generator.toml") {
             let c: GeneratorTraining = parse(&text, &name, &[]).unwrap();
             swinstyle_models::stylegan2::Generator::new(c.model.generator()).unwrap();
+        } else if name.starts_with("ablation-") {
+            check_ablation(&path);
         } else {
             let c: EncoderTraining = parse(&text, &name, &[]).unwrap();
             let preset = name.trim_end_matches("-encoder.toml");

@@ -78,14 +78,14 @@ fn gan_step(device: Device, base: usize, max: usize, batch: usize) -> Result<Wor
     const SIZE: usize = 64;
     let channels = Channels::from_base(SIZE, base, max);
     let generator = generator(SIZE, max, channels.clone())?;
-    let discriminator = Discriminator::new(DiscriminatorConfig { size: SIZE, channels, stddev_group: 4 })?;
+    let discriminator = Discriminator::new(DiscriminatorConfig { size: SIZE, channels, stddev_group: 4, outputs: 1 })?;
     let trainable: Vec<String> = generator.specs().into_iter().filter(|s| s.trainable).map(|s| s.name).collect();
     let is_trainable = move |name: &str| trainable.iter().any(|t| t == name);
     let mut g = Params::init(&generator.specs(), 0, device)?;
     let mut d = Params::init(&discriminator.specs(), 1, device)?;
     let mut adam_g = Adam::new(&g, &is_trainable)?;
     let mut adam_d = Adam::new(&d, |_| true)?;
-    let options = AdamOptions { learning_rate: 2e-3, beta1: 0.0, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0 };
+    let options = AdamOptions::new(2e-3, 0.0, 0.99);
     let real = normal(device, 2, &[batch, SIZE, SIZE, 3], 1.0)?;
     let mut rng = Philox::new(0, 3);
     let run = move || {

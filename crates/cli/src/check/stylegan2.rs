@@ -59,7 +59,7 @@ pub(super) fn discriminator_config(archive: &Archive, prefix: &str) -> Result<Di
     channels.extend((1..).map_while(|i| outputs(format!("convs.{i}.conv2.1.weight"))));
     let size = 4 << (channels.len() - 1).min(16);
     channels.reverse();
-    Ok(DiscriminatorConfig { size, channels: Channels(channels), stddev_group: 4 })
+    Ok(DiscriminatorConfig { size, channels: Channels(channels), stddev_group: 4, outputs: 1 })
 }
 
 fn generator(f: &Fixture) -> Result<Results> {

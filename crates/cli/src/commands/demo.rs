@@ -23,7 +23,7 @@ use super::{
     invert::{BATCH, DIFFERENCE_GAIN, encoder_size, invert},
     model::ModelFile,
 };
-use crate::output::{Output, Status};
+use crate::output::{Output, PAGE_STYLE, Status};
 
 /// Training portraits behind the mean image that the baseline is.
 const BASELINE_PORTRAITS: u64 = 1000;
@@ -222,15 +222,6 @@ fn nearest_psnr(renderer: &Renderer, rows: &[Row], count: u64, output: Output) -
     Ok(least.iter().map(|d| psnr_from_mse(d.max(0.0) / length as f64)).sum::<f64>() / rows.len() as f64)
 }
 
-const CSS: &str = "
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } p.lead { color: #55606e; margin-top: .25rem; }
-img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { text-align: right; padding: .3rem .9rem; border-bottom: 1px solid #dde3ea; }
-th:first-child, td:first-child { text-align: left; } footer { color: #55606e; font-size: .85rem; margin-top: 2rem; }
-@media (prefers-color-scheme: dark) { body { background: #14181d; color: #e4e8ee; } th, td { border-color: #2c343e; } p.lead, footer { color: #9aa5b1; } }
-";
-
 fn page(
     model: &Model,
     path: &Path,
@@ -257,7 +248,7 @@ fn page(
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "SwinStyle: inverted portraits" }
-                style { (maud::PreEscaped(CSS)) }
+                style { (maud::PreEscaped(PAGE_STYLE)) }
             }
             body {
                 h1 { "Inverted portraits" }

@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and what they share: device and output.
 
+mod ablate;
 pub(crate) mod codes;
 mod convert;
 mod data;
@@ -47,6 +48,8 @@ enum Command {
     /// Train a generator or an encoder.
     #[command(subcommand)]
     Train(train::Command),
+    /// Train encoders that differ in one part each, and compare them.
+    Ablate(ablate::Ablate),
     /// Invert images: W+ codes, reconstructions and an overview.
     Invert(invert::Invert),
     /// Make images of random codes.
@@ -112,6 +115,7 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Doctor => doctor::run(&context),
         Command::Data(command) => data::run(&context, command),
         Command::Train(command) => train::run(&context, command),
+        Command::Ablate(args) => ablate::run(&context, args),
         Command::Invert(args) => invert::run(&context, args),
         Command::Generate(args) => generate::run(&context, args),
         Command::Directions(command) => directions::run(&context, command),

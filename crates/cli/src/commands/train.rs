@@ -58,7 +58,7 @@ pub(super) struct Encoder {
 }
 
 /// A time with a unit: seconds without one.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let factor = match unit {
         "" | "s" => 1.0,
@@ -96,7 +96,15 @@ fn start(
     common: &Common,
     device: Device,
 ) -> Result<Status> {
-    let stop = Stop { time_limit: common.time_limit, ..Stop::default() };
+    let stop = Stop { time_limit: common.time_limit, ..stop_on_signals()? };
+    let run = Run { folder: common.out.clone(), resume: common.resume, device };
+    follow(output, trainer, data, &run, &stop)?;
+    Ok(Status::Done)
+}
+
+/// A stop that the first interrupt asks for; the second ends the process.
+pub(super) fn stop_on_signals() -> Result<Stop> {
+    let stop = Stop::default();
     let flag = stop.interrupted.clone();
     ctrlc::set_handler(move || {
         // A second signal means it.
@@ -105,13 +113,29 @@ fn start(
         }
     })
     .context("the signal handler")?;
-    let run = Run { folder: common.out.clone(), resume: common.resume, device };
-    output.note(format_args!("training the {} on {device} in {}", trainer.kind(), run.folder.display()));
+    Ok(stop)
+}
+
+/// Trains and shows the progress; returns the images shown in all.
+pub(super) fn follow(
+    output: Output,
+    trainer: &mut dyn Trainer,
+    data: Arc<swinstyle_data::Dataset>,
+    run: &Run,
+    stop: &Stop,
+) -> Result<u64> {
+    output.note(format_args!("training the {} on {} in {}", trainer.kind(), run.device, run.folder.display()));
     let mut display = Display::new(output);
-    let result = train(trainer, data, &run, &stop, &mut |event| display.show(event));
+    let mut shown = 0;
+    let result = train(trainer, data, run, stop, &mut |event| {
+        if let Event::Stopped { images, .. } = event {
+            shown = images;
+        }
+        display.show(event);
+    });
     display.finish();
     result?;
-    Ok(Status::Done)
+    Ok(shown)
 }
 
 /// A progress bar on a terminal, lines otherwise.

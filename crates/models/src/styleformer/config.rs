@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Result, swin::SwinConfig};
+use crate::{ModelError, Result, defaults, swin::SwinConfig};
 
 /// What turns a map into a style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,28 @@ fn yes() -> bool {
     true
 }
 
+/// The network that the maps come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trunk {
+    /// The Swin Transformer [paper].
+    #[default]
+    Swin,
+    /// pSp's convolutional residual network [ref], for the ablation: of the backbone's sizes it reads patch, dims, depths and in_channels.
+    IrSe,
+}
+
+/// How styles follow from the heads' outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Codes {
+    /// Each head gives its style's offset [ref pSp].
+    #[default]
+    Independent,
+    /// Head 0 gives the offset of all styles, the others what their style differs by [ref e4e, arXiv 2102.02766].
+    Delta,
+}
+
 /// Sizes and switches of the encoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,7 +83,17 @@ pub struct StyleformerConfig {
     /// Top-down connections between the stages; without them every level reads the last stage alone (ablation) [ours].
     #[serde(default = "yes")]
     pub multi_scale: bool,
-    /// The Swin Transformer.
+    /// Which network the backbone is.
+    #[serde(default, skip_serializing_if = "defaults::usual")]
+    pub trunk: Trunk,
+    /// How styles follow from the heads.
+    #[serde(default, skip_serializing_if = "defaults::usual")]
+    pub codes: Codes,
+    /// Passes of ReStyle's refinement [ref, arXiv 2104.02699]. From 2 on the encoder reads the image and its last inversion (from the second pass on;
+    /// in the first that of w_avg), `backbone.in_channels` is three more than the image's, and each pass adds to the code.
+    #[serde(default = "defaults::one", skip_serializing_if = "defaults::is_one")]
+    pub refine_steps: usize,
+    /// The backbone's sizes.
     pub backbone: SwinConfig,
     /// The heads.
     pub map2style: MapToStyleConfig,
@@ -81,6 +113,11 @@ pub struct Level {
 }
 
 impl StyleformerConfig {
+    /// Channels of the image that is inverted: the backbone's without the last inversion's.
+    pub fn image_channels(&self) -> usize {
+        self.backbone.in_channels - if self.refine_steps > 1 { 3 } else { 0 }
+    }
+
     /// Styles of W+: 2·log₂(generator_size) − 2 [ref].
     pub fn n_styles(&self) -> usize {
         (2 * self.generator_size.max(2).ilog2() as usize).saturating_sub(2)
@@ -111,6 +148,15 @@ impl StyleformerConfig {
         let stages = self.backbone.dims.len();
         if stages < 3 {
             return error(format!("backbone.dims {:?}: three stages at least give the three maps", self.backbone.dims));
+        }
+        if !(1..=100).contains(&self.refine_steps) {
+            return error(format!("refine_steps {} is not from 1 to 100", self.refine_steps));
+        }
+        if self.refine_steps > 1 && self.backbone.in_channels < 4 {
+            return error(format!(
+                "backbone.in_channels {}: with refine_steps {} the encoder reads three channels more than the image has",
+                self.backbone.in_channels, self.refine_steps
+            ));
         }
         if let Some(classes) = self.backbone.classes {
             return error(format!("backbone.classes {classes}: the encoder has no classifier"));

@@ -2,18 +2,39 @@
 
 use swinstyle_tensor::{Tensor, TensorError, rng::Philox};
 
-use super::{Head, StyleformerConfig, conv_head, map2style, pyramid};
+use super::{Codes, Head, StyleformerConfig, Trunk, conv_head, map2style, pyramid};
 use crate::{
     Params, Result, Spec,
+    psp::{IrSe, Statistics},
     swin::{Swin, SwinOutput},
 };
+
+/// Prefix of the backbone's parameters.
+const BACKBONE: &str = "backbone.";
 
 /// A SwinStyleformer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Styleformer {
     /// Its sizes and switches.
     pub config: StyleformerConfig,
-    backbone: Swin,
+    backbone: Backbone,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Backbone {
+    Swin(Swin),
+    IrSe(IrSe),
+}
+
+/// What differs in a pass of training.
+#[derive(Debug)]
+pub struct Training {
+    /// Random numbers of the stochastic depth.
+    pub rng: Philox,
+    /// Styles, from the first on, that have a value of their own; the others take style 0's (e4e's progressive stages).
+    pub free_styles: usize,
+    /// Batch statistics that the pass leaves for the running ones (convolutional trunk), under the parameters' names.
+    pub statistics: Statistics,
 }
 
 /// What a forward pass computes.
@@ -31,17 +52,23 @@ impl Styleformer {
     /// An encoder of these sizes. Errors: sizes that make no network.
     pub fn new(config: StyleformerConfig) -> Result<Self> {
         config.validate()?;
-        let backbone = Swin::new(config.backbone.clone())?;
+        let backbone = match config.trunk {
+            Trunk::Swin => Backbone::Swin(Swin::new(config.backbone.clone())?),
+            Trunk::IrSe => Backbone::IrSe(IrSe::new(config.backbone.clone())),
+        };
         Ok(Self { config, backbone })
     }
 
-    /// Its parameters: `backbone.*` with torchvision's names, `lateral.{stage}.*`, and `heads.{level}.*` with the weights of
+    /// Its parameters: `backbone.*` with torchvision's names (pSp's for the convolutional trunk), `lateral.{stage}.*`, and `heads.{level}.*` with the weights of
     /// a level's heads stacked on the first axis (with convolutional heads `styles.{i}.*`).
     pub fn specs(&self) -> Vec<Spec> {
         let c = &self.config;
-        let mut specs = self.backbone.specs();
+        let mut specs = match &self.backbone {
+            Backbone::Swin(swin) => swin.specs(),
+            Backbone::IrSe(net) => net.specs(),
+        };
         for s in &mut specs {
-            s.name.insert_str(0, "backbone.");
+            s.name.insert_str(0, BACKBONE);
         }
         specs.extend(pyramid::specs(c));
         for level in c.levels() {
@@ -55,13 +82,13 @@ impl Styleformer {
 
     /// Runs the encoder.
     ///
-    /// `stochastic_depth` gives the random numbers of a training pass; without them no branch is dropped.
+    /// `training` is given in training alone; without it no branch is dropped, every style is free and running statistics are used.
     /// Errors: images of another size, missing parameters.
     pub fn forward(
         &self,
         p: &Params,
         images: &Tensor, // [N, H, W, C] in [−1, 1]
-        stochastic_depth: Option<&mut Philox>,
+        mut training: Option<&mut Training>,
     ) -> Result<StyleformerOutput> {
         let c = &self.config;
         let expected = [c.image_size, c.image_size, c.backbone.in_channels];
@@ -70,7 +97,18 @@ impl Styleformer {
                 format!("images {:?}, [N, {}, {}, {}] expected", images.shape(), expected[0], expected[1], expected[2]);
             return Err(TensorError::shape("styleformer", detail).into());
         }
-        let backbone = self.backbone.forward(&p.under("backbone."), images, stochastic_depth)?;
+        let own = p.under(BACKBONE);
+        let backbone = match &self.backbone {
+            Backbone::Swin(swin) => swin.forward(&own, images, training.as_deref_mut().map(|t| &mut t.rng))?,
+            Backbone::IrSe(net) => {
+                let mut statistics = Statistics::new();
+                let output = net.forward(&own, images, training.is_some().then_some(&mut statistics))?;
+                if let Some(t) = training.as_deref_mut() {
+                    t.statistics.extend(statistics.into_iter().map(|(name, v)| (format!("{BACKBONE}{name}"), v)));
+                }
+                output
+            }
+        };
         let maps = pyramid::maps(c, p, &backbone)?;
         let mut offsets = Vec::new();
         for (level, map) in c.levels().iter().zip(&maps) {
@@ -83,8 +121,30 @@ impl Styleformer {
                 _ => offsets.push(map2style::forward(&c.map2style, p, level, map)?),
             }
         }
-        let offsets = Tensor::concat(&offsets.iter().collect::<Vec<_>>(), 1)?;
+        let heads = Tensor::concat(&offsets.iter().collect::<Vec<_>>(), 1)?;
+        let offsets = self.compose(heads, training.map_or(usize::MAX, |t| t.free_styles))?;
         Ok(StyleformerOutput { offsets, maps, backbone })
+    }
+
+    /// Offsets of the styles from the heads' outputs: `o_i = o_0 + d_i`, with d the heads' own outputs for [`Codes::Delta`] and their
+    /// differences from head 0 otherwise; d_i = 0 for the styles that are not free.
+    fn compose(
+        &self,
+        heads: Tensor, // [N, n_styles, style_dim]
+        free: usize,
+    ) -> Result<Tensor> {
+        let styles = self.config.n_styles();
+        let delta = self.config.codes == Codes::Delta;
+        if !delta && free >= styles {
+            return Ok(heads);
+        }
+        let first = heads.slice(1, 0, 1)?;
+        let free = free.clamp(1, styles);
+        let own = heads.slice(1, 1, free - 1)?;
+        let own = if delta { own.add(&first)? } else { own };
+        let shape = [first.shape()[0], styles - free, first.shape()[2]];
+        let parts = [first.clone(), own, first.broadcast_to(&shape)?];
+        Ok(Tensor::concat(&parts.iter().filter(|p| !p.is_empty()).collect::<Vec<_>>(), 1)?)
     }
 
     /// W+ of images: `E(x) + w_avg`, `[N, n_styles, style_dim]`.

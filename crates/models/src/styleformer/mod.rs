@@ -14,7 +14,8 @@
 //!   takes its place for the ablation.
 //! - *map2style* [paper]: N1 blocks bring the tokens to 16, N2 = 2 to one; each is followed by a 2×2 token merge. Then an
 //!   equalised linear layer A. pSp's convolutional head [ref] takes its place for the ablation.
-//! - The result is an offset: `w = E(x) + w_avg` [ref].
+//! - The result is an offset: `w = E(x) + w_avg` [ref]. [`Codes`] and `refine_steps` make it e4e's or ReStyle's; [`Trunk`] puts pSp's
+//!   convolutional backbone in Swin's place.
 
 mod block;
 mod config;
@@ -25,8 +26,8 @@ mod map2style;
 mod presets;
 mod pyramid;
 
-pub use config::{Head, Level, MapToStyleConfig, StyleformerConfig};
-pub use encoder::{Styleformer, StyleformerOutput};
+pub use config::{Codes, Head, Level, MapToStyleConfig, StyleformerConfig, Trunk};
+pub use encoder::{Styleformer, StyleformerOutput, Training};
 pub use presets::PRESETS;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Named sizes [ours]; all of them can be changed in a configuration file.
 
-use super::{Head, MapToStyleConfig, StyleformerConfig};
+use super::{Codes, Head, MapToStyleConfig, StyleformerConfig, Trunk};
 use crate::{
     ModelError, Result,
     swin::{SwinConfig, Window},
@@ -47,6 +47,9 @@ fn avatar(dims: &[usize], depths: &[usize], heads: &[usize], width: usize, style
         generator_size: 64,
         style_dim,
         multi_scale: true,
+        trunk: Trunk::Swin,
+        codes: Codes::Independent,
+        refine_steps: 1,
         backbone,
         map2style: head(width),
     }
@@ -59,6 +62,9 @@ fn face(generator_size: usize, dims: &[usize], depths: &[usize], heads: &[usize]
         generator_size,
         style_dim: 512,
         multi_scale: true,
+        trunk: Trunk::Swin,
+        codes: Codes::Independent,
+        refine_steps: 1,
         backbone,
         map2style: head(width),
     }

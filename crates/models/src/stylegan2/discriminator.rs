@@ -10,7 +10,7 @@ use super::{
     Channels, FIR, Features, GAIN, SLOPE,
     config::{check_size, resolutions},
 };
-use crate::{Init, Layout, Params, Result, Spec, layers::minibatch_stddev};
+use crate::{Init, Layout, Params, Result, Spec, defaults, layers::minibatch_stddev};
 
 /// Sizes of a discriminator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct DiscriminatorConfig {
     pub channels: Channels,
     /// Images whose standard deviation is taken together at the end.
     pub stddev_group: usize,
+    /// Outputs an image: one logit, or the length of an embedding.
+    #[serde(default = "defaults::one", skip_serializing_if = "defaults::is_one")]
+    pub outputs: usize,
 }
 
 /// A StyleGAN2 discriminator.
@@ -63,8 +66,8 @@ impl Discriminator {
         let flat = Spec::new("final_linear.0.weight", &[c4, 16 * c4], normal);
         specs.push(flat.stored(Layout::LinearFromNchw { channels: c4 }));
         specs.push(zeros("final_linear.0.bias".into(), c4));
-        specs.push(Spec::new("final_linear.1.weight", &[1, c4], normal));
-        specs.push(zeros("final_linear.1.bias".into(), 1));
+        specs.push(Spec::new("final_linear.1.weight", &[self.config.outputs, c4], normal));
+        specs.push(zeros("final_linear.1.bias".into(), self.config.outputs));
         specs
     }
 
@@ -75,7 +78,7 @@ impl Discriminator {
 
     /// Logits of images: positive for real.
     ///
-    /// `images` `[N, H, W, 3]`; returns `[N, 1]`. The maps after each block (`d{r}`) are put into `features` where given.
+    /// `images` `[N, H, W, 3]`; returns `[N, outputs]`. The maps after each block (`d{r}`) are put into `features` where given.
     pub fn forward(&self, p: &Params, images: &Tensor, mut features: Option<&mut Features>) -> Result<Tensor> {
         let size = self.config.size;
         let n = match *images.shape() {

@@ -333,9 +333,9 @@ pub fn adam<R: Runtime>(
         return Err(TensorError::shape("adam", "four inputs and three outputs expected"));
     };
     check_len("adam", p_out.len)?;
-    let [keep, rate, v_scale] = op.factors();
-    let [keep, rate, v_scale, beta1, beta2, one_minus_beta1, one_minus_beta2, epsilon] =
-        [keep, rate, v_scale, op.beta1, op.beta2, 1.0 - op.beta1, 1.0 - op.beta2, op.epsilon].map(|v| v as f32);
+    let [keep, rate, v_scale, epsilon] = op.factors().map(|v| v as f32);
+    let [beta1, beta2, one_minus_beta1, one_minus_beta2] =
+        [op.beta1, op.beta2, 1.0 - op.beta1, 1.0 - op.beta2].map(|v| v as f32);
     let vectors = p_out.len.div_ceil(WIDTH);
     let (grid, cube) = units(vectors);
     let dtype = storage_type("adam", client, p_out.dtype)?;

@@ -14,6 +14,10 @@ use crate::{
 /// `m ← β₁ m + (1−β₁) g`, `v ← β₂ v + (1−β₂) g²`,
 /// `p ← p·(1 − lr·decay) − lr · (m/c₁) / (√(v/c₂) + ε)`, with `c_i = 1 − β_iᵗ`.
 /// Inputs: p, g, m, v, all of `len` elements; outputs: p, m, v.
+///
+/// `rectified` makes it RAdam (arXiv 1908.03265, as `torch.optim.RAdam`): with `ρ_∞ = 2/(1−β₂) − 1` and
+/// `ρ_t = ρ_∞ − 2t β₂ᵗ/(1−β₂ᵗ)`, the step is `lr·r·(m/c₁)·√c₂/(√v + ε)` where ρ_t > 5,
+/// `r = √((ρ_t−4)(ρ_t−2)ρ_∞ / ((ρ_∞−4)(ρ_∞−2)ρ_t))`, and `lr·(m/c₁)` before: the first second moments are not to be trusted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamStep {
     /// Shape of the parameter.
@@ -30,14 +34,27 @@ pub struct AdamStep {
     pub weight_decay: f64,
     /// Steps taken, this one included: t ≥ 1.
     pub step: u64,
+    /// Whether the variance of the adaptive rate is rectified (RAdam).
+    pub rectified: bool,
 }
 
 impl AdamStep {
-    /// `[1 − lr·decay, lr/c₁, 1/√c₂]`: what the elements share.
-    pub fn factors(&self) -> [f64; 3] {
-        let c1 = 1.0 - self.beta1.powf(self.step as f64);
-        let c2 = 1.0 - self.beta2.powf(self.step as f64);
-        [1.0 - self.learning_rate * self.weight_decay, self.learning_rate / c1, 1.0 / c2.sqrt()]
+    /// `[k, r, s, e]` of `p ← k·p − r·m/(s·√v + e)`: what the elements share.
+    pub fn factors(&self) -> [f64; 4] {
+        let t = self.step as f64;
+        let (c1, c2) = (1.0 - self.beta1.powf(t), 1.0 - self.beta2.powf(t));
+        let keep = 1.0 - self.learning_rate * self.weight_decay;
+        let rate = self.learning_rate / c1;
+        if !self.rectified {
+            return [keep, rate, 1.0 / c2.sqrt(), self.epsilon];
+        }
+        let most = 2.0 / (1.0 - self.beta2) - 1.0;
+        let rho = most - 2.0 * t * (1.0 - c2) / c2;
+        if rho <= 5.0 {
+            return [keep, rate, 0.0, 1.0];
+        }
+        let r = ((rho - 4.0) * (rho - 2.0) * most / ((most - 4.0) * (most - 2.0) * rho)).sqrt();
+        [keep, rate * r * c2.sqrt(), 1.0, self.epsilon]
     }
 
     /// Applies the step to `(parameter, gradient, first moment, second moment)`; returns the three updated ones.
@@ -66,8 +83,8 @@ impl Kernel for AdamStep {
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let [keep, rate, v_scale] = self.factors().map(T::from_f64);
-        let [b1, b2, eps] = [self.beta1, self.beta2, self.epsilon].map(T::from_f64);
+        let [keep, rate, v_scale, eps] = self.factors().map(T::from_f64);
+        let [b1, b2] = [self.beta1, self.beta2].map(T::from_f64);
         let (n1, n2) = (T::from_f64(1.0 - self.beta1), T::from_f64(1.0 - self.beta2));
         let [po, mo, vo] = outputs else { return Ok(()) };
         let (p, g, m, v) = (inputs[0], inputs[1], inputs[2], inputs[3]);

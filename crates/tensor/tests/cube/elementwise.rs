@@ -128,6 +128,7 @@ fn adam_updates_all_three_tensors() {
         epsilon: 1e-8,
         weight_decay: 0.1,
         step: 3,
+        rectified: false,
     };
     let run = |i: usize| {
         let t = |seed| pair(seed, &[3, 7])[i].clone();

@@ -1,0 +1,237 @@
+//! `swinstyle ablate`: trains encoders that differ in one part each, and compares them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use swinstyle_data::{
+    Dataset, Picture,
+    avatars::{Renderer, Style},
+    picture::write_atomic,
+};
+use swinstyle_models::{Model, Params};
+use swinstyle_tensor::Device;
+use swinstyle_train::{
+    EncoderTrainer, Run, Stop,
+    ablation::{AblationConfig, AttributeClassifier, Attributes, Examples, Measures, Row, measure},
+    config::{DataConfig, EncoderTraining},
+    sample_pictures,
+};
+use swinstyle_weights::{Archive, FloatDtype};
+
+use super::{
+    Context,
+    codes::make_folder,
+    train::{duration, follow, stop_on_signals},
+};
+use crate::{
+    ablation::{Outcome, Report, curve},
+    output::{Output, Status},
+};
+
+/// File of a row's numbers: with it the row is done.
+const RESULT: &str = "result.json";
+/// Metadata key of what a classifier was made for.
+const MADE_FOR: &str = "classifier";
+/// Portraits of the comparison's pictures.
+const SHOWN: usize = 10;
+
+#[derive(Debug, Args)]
+pub(super) struct Ablate {
+    /// The ablation: generator, base configuration and rows (see configs/ablation-*.toml).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Override a key of the ablation, such as heldout.images=64; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Only these rows, by id; the others stay for another call.
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    rows: Vec<String>,
+    /// Folder to write; rows that are done there are not trained again, and one that was begun goes on.
+    #[arg(long, value_name = "DIR", default_value = "out/ablation")]
+    out: PathBuf,
+    /// Stop cleanly with a checkpoint after this time, such as 90s, 30m or 2h; the same command goes on.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time_limit: Option<Duration>,
+}
+
+pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
+    let device = context.device()?;
+    let started = Instant::now();
+    let config = AblationConfig::read(&args.config, &args.overrides)?;
+    if let Some(unknown) = args.rows.iter().find(|id| !config.rows.iter().any(|r| r.id == **id)) {
+        let known: Vec<&str> = config.rows.iter().map(|r| r.id.as_str()).collect();
+        bail!("--rows: no row `{unknown}`; there are {}", known.join(", "));
+    }
+    // Every row is read before the first is trained.
+    let mut plan: Vec<(&Row, u64, EncoderTraining)> = Vec::new();
+    for row in &config.rows {
+        for &seed in &config.seeds {
+            let training = config.training(row, seed).with_context(|| format!("row `{}`", row.id))?;
+            plan.push((row, seed, training));
+        }
+    }
+    let generator = Model::load(&config.generator, device)?;
+    for (row, seed, training) in &plan {
+        EncoderTrainer::new(training.clone(), generator.clone(), Vec::new(), device)
+            .with_context(|| format!("row `{}`, seed {seed}", row.id))?;
+    }
+    let first = &plan[0].2;
+    let (DataConfig::Avatars { style, .. }, size) = (&first.data, first.model.image_size) else {
+        bail!(
+            "{}: an ablation measures attributes, which drawn portraits alone have: data.source = \"avatars\"",
+            args.config.display()
+        );
+    };
+    if let Some((row, ..)) = plan.iter().find(|(.., t)| t.data != first.data || t.model.image_size != size) {
+        bail!(
+            "row `{}`: [data] or model.image_size differs from the first row's: rows must see the same images",
+            row.id
+        );
+    }
+    make_folder(&args.out)?;
+    let data = first.data.open(size)?;
+    let stop = stop_on_signals()?;
+    let Some(judge) = classifier(&config, &data, size, &args.out, &stop, context.output, device)? else {
+        context.output.note("stopped before the classifier was trained; the same command starts again");
+        return Ok(Status::Done);
+    };
+    let renderer = Renderer::new(&Style::named(style)?, size)?;
+    let examples = Examples::new(&renderer, config.heldout, &judge, device)?;
+    let found = format!("{:.1} % of the attributes of the portraits themselves", 100.0 * examples.agreement);
+    context.output.note(format_args!("the classifier finds {found}"));
+
+    let fingerprint = generator.generator_params.fingerprint()?;
+    let mut report = Report::new(&config, &examples, SHOWN, device);
+    for (number, (row, seed, training)) in plan.iter().enumerate() {
+        let folder = args.out.join("rows").join(&row.id).join(format!("seed-{seed}"));
+        let key = json!({
+            "training": training, "generator": fingerprint, "heldout": config.heldout, "classifier": config.classifier
+        });
+        let wanted = args.rows.is_empty() || args.rows.contains(&row.id);
+        let measures = match done(&folder, &key)? {
+            Some(measures) => measures,
+            None if !wanted => continue,
+            None => {
+                context.output.note(format_args!("row {} of {}: {}, seed {seed}", number + 1, plan.len(), row.name));
+                let left = args.time_limit.map(|limit| limit.saturating_sub(started.elapsed()));
+                let stop = Stop { time_limit: left, ..stop.clone() };
+                if !trained(training, &generator, &data, &folder, &stop, context.output, device)? {
+                    context.output.note("stopped; the same command goes on from here");
+                    break;
+                }
+                let (measures, _) = measure(&model(&folder, device)?, &examples, &judge)?;
+                write_result(&folder, &key, &measures)?;
+                measures
+            }
+        };
+        let strip = model(&folder, device)?;
+        let shown = shown(&strip, &examples, size, device)?;
+        report.add(Outcome { row, measures, curve: curve(&folder.join("metrics.jsonl"))?, shown });
+        report.write(&args.out)?;
+    }
+    let o = context.output;
+    o.line(report.table())?;
+    for file in Report::FILES {
+        o.line(args.out.join(file).display())?;
+    }
+    o.document(&report.document())?;
+    Ok(Status::Done)
+}
+
+/// The classifier of the output folder, trained when there is none; nothing if it was interrupted.
+fn classifier(
+    config: &AblationConfig,
+    data: &Arc<Dataset>,
+    size: usize,
+    out: &Path,
+    stop: &Stop,
+    output: Output,
+    device: Device,
+) -> Result<Option<AttributeClassifier>> {
+    let Dataset::Portraits(portraits) = &**data else { bail!("attributes are known of drawn portraits alone") };
+    let attributes = Attributes::of(portraits);
+    let made_for = json!({ "config": config.classifier, "attributes": attributes, "size": size }).to_string();
+    let mut judge = AttributeClassifier::new(config.classifier.clone(), attributes, size, device)?;
+    let path = out.join("classifier.safetensors");
+    if path.exists() {
+        let archive = Archive::read(&path)?;
+        if archive.metadata.get(MADE_FOR) != Some(&made_for) {
+            bail!("{}: a classifier of another configuration; give a new --out, or remove the folder", path.display());
+        }
+        let params = Params::from_archive(&archive, "", &judge.specs(), device)?;
+        return Ok(Some(judge.with_params(params)));
+    }
+    let mut progress = output.progress(config.classifier.images, "images for the classifier");
+    let whole = judge.train(Arc::clone(data), &mut |images, _| {
+        progress.set(images.min(config.classifier.images));
+        !stop.interrupted.load(std::sync::atomic::Ordering::Relaxed)
+    })?;
+    progress.finish();
+    if !whole {
+        return Ok(None);
+    }
+    let mut archive = Archive::new();
+    judge.params().to_archive("", &judge.specs(), &mut archive)?;
+    archive.metadata.insert(MADE_FOR.into(), made_for);
+    archive.write(&path, FloatDtype::F32)?;
+    Ok(Some(judge))
+}
+
+/// The numbers of a row that is done.
+fn done(folder: &Path, key: &Value) -> Result<Option<Measures>> {
+    let path = folder.join(RESULT);
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+    let result: Value = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    if result.get("key") != Some(key) {
+        bail!(
+            "{}: the row was trained otherwise than it is configured now; give a new --out, or remove its folder",
+            folder.display()
+        );
+    }
+    let measures = result.get("measures").cloned().unwrap_or(Value::Null);
+    Ok(Some(serde_json::from_value(measures).with_context(|| format!("{}", path.display()))?))
+}
+
+fn write_result(folder: &Path, key: &Value, measures: &Measures) -> Result<()> {
+    let text = format!("{:#}\n", json!({ "key": key, "measures": measures }));
+    Ok(write_atomic(&folder.join(RESULT), text.as_bytes())?)
+}
+
+fn model(folder: &Path, device: Device) -> Result<Model> {
+    Ok(Model::load(folder.join("model.safetensors"), device)?)
+}
+
+/// Trains a row or goes on with it; returns whether it came to its end.
+fn trained(
+    training: &EncoderTraining,
+    generator: &Model,
+    data: &Arc<Dataset>,
+    folder: &Path,
+    stop: &Stop,
+    output: Output,
+    device: Device,
+) -> Result<bool> {
+    let whole = |images: u64| images >= training.run.images;
+    if folder.join("model.safetensors").exists() && whole(model(folder, device)?.header.images_seen) {
+        return Ok(true);
+    }
+    let samples = sample_pictures(data)?;
+    let mut trainer = EncoderTrainer::new(training.clone(), generator.clone(), samples, device)?;
+    let resume = folder.join("checkpoints").is_dir();
+    let run = Run { folder: folder.to_path_buf(), resume, device };
+    let images = follow(output, &mut trainer, Arc::clone(data), &run, stop)?;
+    Ok(whole(images))
+}
+
+/// The first examples as the model makes them.
+fn shown(model: &Model, examples: &Examples, size: usize, device: Device) -> Result<Vec<Picture>> {
+    let sources: Vec<&Picture> = examples.pictures.iter().take(SHOWN).collect();
+    let made = super::invert::invert(model, &sources, size, device)?;
+    Ok(made.into_iter().map(|(picture, _)| picture).collect())
+}
