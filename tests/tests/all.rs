@@ -1,5 +1,6 @@
 //! Whole-program tests, one binary: the golden fixtures on every backend, and the command line on good and bad input.
 
+mod ablation;
 mod bench;
 mod data;
 mod editing;

@@ -49,6 +49,16 @@ impl Ran {
     }
 }
 
+impl Ran {
+    /// Asserts that the program failed, and that its last line is an error that holds `parts`.
+    #[track_caller]
+    pub fn assert_last_error_line(&self, parts: &[&str]) {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: ") && parts.iter().all(|p| last.contains(p)), "{self:?}");
+    }
+}
+
 /// Runs the program to its end.
 pub fn run<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Ran {
     let output = swinstyle().args(arguments).output().expect("the program starts");

@@ -222,7 +222,8 @@ mod tests {
         let buffers: Vec<String> = net.specs().into_iter().filter(|s| !s.trainable).map(|s| s.name).collect();
         let mut given: Vec<String> = statistics.iter().map(|(n, _)| n.clone()).collect();
         let mut expected = buffers;
-        (given.sort(), expected.sort());
+        given.sort();
+        expected.sort();
         assert_eq!(given, expected);
     }
 

@@ -25,6 +25,9 @@ use crate::{
     state::{load_tensors, save_tensor, save_tensors},
 };
 
+/// Steps before anything is said about its accuracy.
+const YOUNG: u64 = 300;
+
 /// Which discriminator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -246,6 +249,20 @@ impl Adversary {
         Ok(losses)
     }
 
+    /// What the user should know when the discriminator has won or has given up; `accuracy` is a mean over steps. Nothing while it is young.
+    pub(crate) fn verdict(&self, accuracy: f64) -> Option<&'static str> {
+        match accuracy {
+            _ if self.adam.step < YOUNG => None,
+            a if a >= 0.99 => Some(
+                "tells every inversion apart: its term leads the encoder nowhere; lower discriminator.learning_rate or raise discriminator.r1_gamma",
+            ),
+            a if a <= 0.505 => Some(
+                "tells nothing apart: it has collapsed or has lost; raise discriminator.learning_rate or lower loss.adversarial",
+            ),
+            _ => None,
+        }
+    }
+
     fn slow_embedding(&self, d: &Discriminator, x: &Tensor) -> Result<Tensor> {
         Ok(no_grad(|| d.forward(&self.slow, &x.detach(), None))?)
     }
@@ -274,19 +291,6 @@ impl Adversary {
             }
         }
         Ok(())
-    }
-}
-
-/// What the user should know when the discriminator has won or has given up; `accuracy` is a mean over many steps.
-pub(crate) fn verdict(accuracy: f64) -> Option<&'static str> {
-    match accuracy {
-        a if a >= 0.99 => Some(
-            "tells every inversion apart: its term leads the encoder nowhere; lower discriminator.learning_rate or raise discriminator.r1_gamma",
-        ),
-        a if a <= 0.505 => Some(
-            "tells nothing apart: it has collapsed or has lost; raise discriminator.learning_rate or lower loss.adversarial",
-        ),
-        _ => None,
     }
 }
 

@@ -457,7 +457,7 @@ pub(crate) fn check_run(run: &RunConfig) -> Result<()> {
         None if run.checkpoint_minutes.is_nan() || run.checkpoint_minutes < 0.0 => {
             bad("run.checkpoint_minutes", "must be a number from 0 on")
         }
-        None if run.batch % run.accumulate != 0 => {
+        None if !run.batch.is_multiple_of(run.accumulate) => {
             bad("run.accumulate", &format!("{} does not divide run.batch {}", run.accumulate, run.batch))
         }
         None => Ok(()),

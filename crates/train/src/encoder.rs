@@ -18,7 +18,7 @@ use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 
 use crate::{
     Adam, Result, TrainError, Trainer,
-    adversary::{self, Adversary, Inverted},
+    adversary::{Adversary, Inverted},
     config::{Alignment, EncoderTraining, RunConfig, bad_key, check_run},
     generator::{to_json, training_record},
     losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
@@ -315,7 +315,7 @@ impl Trainer for EncoderTrainer {
 
     fn remark(&mut self, losses: &[(String, f64)]) -> Option<String> {
         let accuracy = losses.iter().find(|(name, _)| name == "adv_accuracy")?.1;
-        let verdict = adversary::verdict(accuracy);
+        let verdict = self.adversary.as_ref()?.verdict(accuracy);
         // Said once, and again when it comes back.
         let first = verdict.is_some() && !self.remarked;
         self.remarked = verdict.is_some();

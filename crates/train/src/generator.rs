@@ -57,7 +57,7 @@ impl GeneratorTrainer {
         let (l, batch) = (&config.loss, config.run.batch);
         let part = batch / config.run.accumulate;
         let group = config.model.stddev_group.min(part).max(1);
-        if part % group != 0 {
+        if !part.is_multiple_of(group) {
             let detail = match config.run.accumulate {
                 1 => format!("{batch} is not a multiple of model.stddev_group {group}"),
                 n => format!("{batch} in {n} parts: {part} is not a multiple of model.stddev_group {group}"),

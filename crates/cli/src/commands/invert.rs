@@ -14,7 +14,7 @@ use swinstyle_data::{
     Picture, load_image,
     picture::{difference, mse, psnr, sheet, ssim, write_png},
 };
-use swinstyle_models::{Inversion, Model};
+use swinstyle_models::Model;
 use swinstyle_tensor::Device;
 use swinstyle_weights::Array;
 
@@ -39,6 +39,9 @@ pub(super) struct Invert {
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelFile,
+    /// Passes of refinement, for an encoder that was trained with model.refine_steps (ReStyle); without it as many as in training.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    refine: Option<u16>,
     /// Folder to write: NAME-inverted.png and NAME-inverted.safetensors (the W+ code) an image, and grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -82,7 +85,7 @@ pub(super) fn run(context: &Context, args: Invert) -> Result<Status> {
         if !loaded.is_empty() {
             let pictures: Vec<&Picture> = loaded.iter().map(|(_, p)| p).collect();
             let started = Instant::now();
-            let inversion = invert(&model, &pictures, size, device)?;
+            let inversion = invert_in(&model, &pictures, args.refine.map(usize::from), size, device)?;
             seconds += started.elapsed().as_secs_f64();
             for ((file, source), (made, code)) in loaded.iter().zip(inversion) {
                 let name = unique_name(file, &mut names);
@@ -135,7 +138,23 @@ pub(super) fn invert(
     size: usize,
     device: Device,
 ) -> Result<Vec<(Picture, Array)>> {
-    let Inversion { w_plus, images } = model.invert(&upload(pictures.iter().copied(), device)?)?;
+    invert_in(model, pictures, None, size, device)
+}
+
+/// [`invert`] in so many passes of refinement.
+fn invert_in(
+    model: &Model,
+    pictures: &[&Picture],
+    refine: Option<usize>,
+    size: usize,
+    device: Device,
+) -> Result<Vec<(Picture, Array)>> {
+    let source = upload(pictures.iter().copied(), device)?;
+    let w_plus = match refine {
+        Some(passes) => model.codes_in(&source, passes)?,
+        None => model.codes(&source)?,
+    };
+    let images = model.images(&w_plus)?;
     let made = Picture::from_batch(&images.pool_area(size, size)?.to_vec()?, size, size)?;
     let shape = w_plus.shape()[1..].to_vec();
     let codes = w_plus.to_vec()?;
