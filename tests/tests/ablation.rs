@@ -95,7 +95,11 @@ fn what_makes_no_ablation_is_one_line() {
     ablate(&file, &out, &["--rows", "swim"]).assert_one_error_line(&["`swim`", "swin, psp"]);
     ablate(&file, &out, &["--set", "heldout.images=1"]).assert_one_error_line(&["heldout.images"]);
     ablate(&file, &out, &["--set", "set=['run.bacth=3']"]).assert_one_error_line(&["row `swin`", "bacth"]);
-    ablate(&file, &out, &["--set", "set=['loss.adversarial=1.0']"]).assert_one_error_line(&["swin", "[discriminator]"]);
+    ablate(&file, &out, &["--set", "set=['loss.adversarial=1.0']"]).assert_one_error_line(&[
+        "swin",
+        "override `loss.adversarial=1.0`",
+        "[discriminator]",
+    ]);
     let broken = fs::read_to_string(&file).unwrap().replace("after = \"swin\"", "after = \"swim\"");
     fs::write(&file, broken).unwrap();
     ablate(&file, &out, &[]).assert_one_error_line(&["ablation.toml", "swim"]);

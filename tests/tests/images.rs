@@ -76,6 +76,15 @@ fn a_seed_gives_the_same_image_alone_and_among_others() {
 }
 
 #[test]
+fn an_encoder_of_one_pass_does_not_refine() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = portraits(folder.path());
+    let out = folder.path().join("out");
+    let ran = run(&["invert", text(&files[0]), "--refine", "3", "--out", text(&out), "--device", "cpu"]);
+    ran.assert_one_error_line(&["one pass", "refine_steps"]);
+}
+
+#[test]
 fn files_that_are_no_models_are_refused_by_name_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -7,7 +7,10 @@ use swinstyle_data::{
     Dataset, ImageFolder,
     avatars::{PortraitSet, Renderer, Split, Style},
 };
-use swinstyle_models::stylegan2::{Channels, DiscriminatorConfig, GeneratorConfig};
+use swinstyle_models::{
+    ModelError,
+    stylegan2::{Channels, DiscriminatorConfig, GeneratorConfig},
+};
 use swinstyle_weights::DataSource;
 
 use crate::{AdamOptions, Algorithm, Result, Schedule, TrainError, adversary::AdversaryConfig, schedule::Course};
@@ -434,6 +437,40 @@ pub fn parse<C: DeserializeOwned>(text: &str, shown: &str, overrides: &[String])
         }
     }
     table.try_into().map_err(located)
+}
+
+/// An error of a network's or a trainer's sizes with the place that it comes from: the override, or the file and the line of the key.
+///
+/// Errors that are not about the configuration come back as they are.
+pub fn located(path: &Path, overrides: &[String], error: TrainError) -> TrainError {
+    let (key, detail) = match &error {
+        TrainError::Config { path: key, detail } if !key.contains([' ', ':', '/', '`']) => {
+            (key.clone(), detail.clone())
+        }
+        TrainError::Model(e @ ModelError::Config { .. }) => ("model".to_string(), e.to_string()),
+        _ => return error,
+    };
+    let names = |o: &&String| o.split_once('=').is_some_and(|(k, _)| k.trim() == key);
+    if let Some(o) = overrides.iter().rev().find(names) {
+        return TrainError::Config { path: format!("override `{o}`"), detail };
+    }
+    let line = std::fs::read_to_string(path).ok().and_then(|text| line_of(&text, &key));
+    let line = line.map(|l| format!(":{l}")).unwrap_or_default();
+    TrainError::Config { path: format!("{}{line}: {key}", path.display()), detail }
+}
+
+/// The line, from 1, of a key such as `run.batch`, or of the section that it would stand in.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut place = None;
+    for part in key.split('.') {
+        let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == part) else { break };
+        place = Some(name.span().start);
+        let Some(inner) = value.get_ref().as_table() else { break };
+        table = inner;
+    }
+    place.map(|at| text[..at.min(text.len())].matches('\n').count() + 1)
 }
 
 /// A configuration error at a key.

@@ -8,7 +8,7 @@ use swinstyle_tensor::Device;
 use swinstyle_train::{
     EncoderTrainer, Event, GeneratorTrainer, Run, Stop, TrainError, Trainer,
     ablation::AblationConfig,
-    config::{EncoderTraining, GeneratorTraining, parse},
+    config::{EncoderTraining, GeneratorTraining, load, located, parse},
     sample_pictures, train,
 };
 
@@ -305,6 +305,31 @@ fn a_loss_that_is_not_a_number_names_step_images_and_checkpoint() {
     assert!(matches!(error, TrainError::NotFinite { .. }), "{text}");
     assert!(text.contains("step") && text.contains("state-00000000"), "{text}");
     assert!(!folder.join("generator.safetensors").exists());
+}
+
+#[test]
+fn errors_of_sizes_name_the_file_and_the_line_or_the_override() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let text =
+        GENERATOR.replace("r1_gamma = 1.0", "r1_gamma = 1.0 # γ").replace("style_mixing = 0.5", "style_mixing = 1.5");
+    fs::write(&path, &text).unwrap();
+    let new = |overrides: &[String]| {
+        let config: GeneratorTraining = load(&path, overrides).unwrap();
+        located(&path, overrides, GeneratorTrainer::new(config, Device::Cpu).map(drop).unwrap_err()).to_string()
+    };
+    let line = text.lines().position(|l| l.starts_with("style_mixing")).unwrap() + 1;
+    assert!(new(&[]).contains(&format!("c.toml:{line}: loss.style_mixing: 1.5")), "{}", new(&[]));
+    let error = new(&["loss.style_mixing=7.0".into()]);
+    assert!(error.starts_with("override `loss.style_mixing=7.0`: 7"), "{error}");
+    // A network that cannot be made: the section.
+    let line = text.lines().position(|l| l == "[model]").unwrap() + 1;
+    let error = new(&["loss.style_mixing=0.5".into(), "model.size=60".into()]);
+    assert!(error.contains(&format!("c.toml:{line}: model: ")), "{error}");
+    // A key that the file does not have: its section.
+    let line = text.lines().position(|l| l == "[optimizer]").unwrap() + 1;
+    let error = new(&["loss.style_mixing=0.5".into(), "optimizer.schedule=step".into()]);
+    assert!(error.contains(&format!("c.toml:{line}: optimizer.decay_images: ")), "{error}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use swinstyle_tensor::Device;
 use swinstyle_train::{
     EncoderTrainer, Run, Stop,
     ablation::{AblationConfig, AttributeClassifier, Attributes, Examples, Measures, Row, measure},
-    config::{DataConfig, EncoderTraining},
+    config::{DataConfig, EncoderTraining, located},
     sample_pictures,
 };
 use swinstyle_weights::{Archive, FloatDtype};
@@ -79,6 +79,7 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
     let generator = Model::load(&config.generator, device)?;
     for (row, seed, training) in &plan {
         EncoderTrainer::new(training.clone(), generator.clone(), Vec::new(), device)
+            .map_err(|e| located(&config.base, &config.overrides(row, *seed), e))
             .with_context(|| format!("row `{}`, seed {seed}", row.id))?;
     }
     let first = &plan[0].2;

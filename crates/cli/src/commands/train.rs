@@ -13,8 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use swinstyle_models::Model;
 use swinstyle_tensor::Device;
 use swinstyle_train::{
-    EncoderTrainer, Event, GeneratorTrainer, Run, Stop, Trainer,
-    config::{EncoderTraining, GeneratorTraining, load},
+    EncoderTrainer, Event, GeneratorTrainer, Run, Stop, TrainError, Trainer,
+    config::{EncoderTraining, GeneratorTraining, load, located},
     sample_pictures, train,
 };
 
@@ -48,6 +48,13 @@ pub(super) struct Common {
     time_limit: Option<Duration>,
 }
 
+impl Common {
+    /// An error of the configuration with its file and line.
+    fn located(&self, error: TrainError) -> TrainError {
+        located(&self.config, &self.overrides, error)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Encoder {
     /// The generator: what `train generator` exports, or a StyleGAN2 checkpoint.
@@ -76,7 +83,8 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
         Command::Generator(common) => {
             let config: GeneratorTraining = load(&common.config, &common.overrides)?;
             let data = config.data.open(config.model.size)?;
-            start(context.output, &mut GeneratorTrainer::new(config, device)?, data, &common, device)
+            let mut trainer = GeneratorTrainer::new(config, device).map_err(|e| common.located(e))?;
+            start(context.output, &mut trainer, data, &common, device)
         }
         Command::Encoder(Encoder { generator, common }) => {
             let config: EncoderTraining = load(&common.config, &common.overrides)?;
@@ -84,7 +92,8 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
             let size = config.model.image_size;
             let data = config.data.open(size)?;
             let samples = sample_pictures(&data)?;
-            start(context.output, &mut EncoderTrainer::new(config, model, samples, device)?, data, &common, device)
+            let trainer = EncoderTrainer::new(config, model, samples, device);
+            start(context.output, &mut trainer.map_err(|e| common.located(e))?, data, &common, device)
         }
     }
 }

@@ -102,16 +102,19 @@ impl AblationConfig {
     ///
     /// Errors: those of the base file, and overrides that it does not know.
     pub fn training(&self, row: &Row, seed: u64) -> Result<EncoderTraining> {
-        let mut overrides = self.set.clone();
-        overrides.extend(self.overrides(row));
-        overrides.push(format!("run.seed={seed}"));
-        load(&self.base, &overrides)
+        load(&self.base, &self.overrides(row, seed))
+    }
+
+    /// What a row's training has set over the base file, in order.
+    pub fn overrides(&self, row: &Row, seed: u64) -> Vec<String> {
+        let own = self.own_overrides(row);
+        self.set.iter().cloned().chain(own).chain([format!("run.seed={seed}")]).collect()
     }
 
     /// A row's overrides after those of the rows that it builds on.
-    fn overrides(&self, row: &Row) -> Vec<String> {
+    fn own_overrides(&self, row: &Row) -> Vec<String> {
         let above = row.after.as_ref().and_then(|id| self.rows.iter().find(|r| r.id == *id));
-        let mut all = above.map(|r| self.overrides(r)).unwrap_or_default();
+        let mut all = above.map(|r| self.own_overrides(r)).unwrap_or_default();
         all.extend(row.set.iter().cloned());
         all
     }
