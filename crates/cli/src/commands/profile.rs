@@ -10,7 +10,7 @@ use swinstyle_data::{
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor, rng::Philox};
-use swinstyle_train::{GeneratorTrainer, Trainer, config};
+use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Trainer, config};
 
 use super::{Context, codes::upload, invert::encoder_size, model::ModelFile};
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
     profile::{self, Pass},
 };
 
-/// Configuration of the training step where none is named.
+/// Configurations of the training steps where none is named.
+const ENCODER: &str = include_str!("../../../../configs/avatar64-cpu-encoder.toml");
 const TRAINING: &str = include_str!("../../../../configs/avatar64-cpu-generator.toml");
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -29,6 +30,8 @@ enum What {
     Generate,
     /// One training step of generator and discriminator, with both regularisations.
     TrainStep,
+    /// One training step of an encoder, with all that its configuration has.
+    EncoderStep,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +61,7 @@ pub(super) fn run(context: &Context, args: Profile) -> Result<Status> {
         What::Invert => (format!("invert, batch {batch}"), invert(&args.model, batch, device)?),
         What::Generate => (format!("generate, batch {batch}"), generate(&args.model, batch, device)?),
         What::TrainStep => train_step(args.config.as_deref(), device)?,
+        What::EncoderStep => encoder_step(args.config.as_deref(), &args.model, device)?,
     };
     profile::run(&name, device, usize::from(args.runs), args.out.as_deref(), context.output, pass)
 }
@@ -97,4 +101,21 @@ fn train_step(file: Option<&std::path::Path>, device: Device) -> Result<(String,
         Ok(trainer.step(step, &images).map(drop)?)
     };
     Ok((format!("training step of {size} px with both regularisations, batch {batch}"), Box::new(pass)))
+}
+
+fn encoder_step(file: Option<&std::path::Path>, model: &ModelFile, device: Device) -> Result<(String, Pass)> {
+    let config: config::EncoderTraining = match file {
+        Some(file) => config::load(file, &[])?,
+        None => config::parse(ENCODER, "the built-in configuration", &[])?,
+    };
+    let (batch, size) = (config.run.batch, config.model.image_size);
+    let images = portraits(batch, size, device)?;
+    let generator = Model::load(model.locate_generator()?, device)?;
+    let mut trainer = EncoderTrainer::new(config, generator, Vec::new(), device)?;
+    let mut step = 0;
+    let pass = move || {
+        step += 1;
+        Ok(trainer.step(step, &images).map(drop)?)
+    };
+    Ok((format!("training step of an encoder of {size} px, batch {batch}"), Box::new(pass)))
 }
