@@ -18,7 +18,7 @@ use swinstyle_models::{Model, Params};
 use swinstyle_tensor::Device;
 use swinstyle_train::{
     EncoderTrainer, Run, Stop,
-    ablation::{AblationConfig, AttributeClassifier, Attributes, Examples, Measures, Row, measure},
+    ablation::{AblationConfig, AttributeClassifier, Attributes, Examples, Measures, Row, measure, time},
     config::{DataConfig, EncoderTraining, located},
     sample_pictures,
 };
@@ -109,6 +109,7 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
 
     let fingerprint = generator.generator_params.fingerprint()?;
     let mut report = Report::new(&config, &examples, SHOWN, device);
+    let mut models = Vec::new();
     for (number, (row, seed, training)) in plan.iter().enumerate() {
         let folder = args.out.join("rows").join(&row.id).join(format!("seed-{seed}"));
         let key = json!({
@@ -131,11 +132,14 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
                 measures
             }
         };
-        let strip = model(&folder, device)?;
-        let shown = shown(&strip, &examples, size, device)?;
-        report.add(Outcome { row, measures, curve: curve(&folder.join("metrics.jsonl"))?, shown });
+        models.push(model(&folder, device)?);
+        let newest = &models[models.len() - 1..];
+        let (shown, ms) = (shown(&newest[0], &examples, size, device)?, time(newest, &examples)?[0]);
+        report.add(Outcome { row, measures, ms, curve: curve(&folder.join("metrics.jsonl"))?, shown });
         report.write(&args.out)?;
     }
+    report.set_times(&time(&models, &examples)?);
+    report.write(&args.out)?;
     let o = context.output;
     o.line(report.table())?;
     for file in Report::FILES {

@@ -16,8 +16,8 @@ use crate::Result;
 
 /// Images of one pass.
 const BATCH: usize = 32;
-/// Passes of which the fastest counts.
-const TIMED: usize = 3;
+/// Rounds of timing.
+const ROUNDS: usize = 7;
 
 /// Held-out portraits with what the classifier says of them.
 pub struct Examples {
@@ -73,8 +73,6 @@ pub struct Measures {
     pub frechet: f64,
     /// Trained values of the encoder.
     pub parameters: usize,
-    /// Milliseconds an image, source to reconstruction, at a batch of 32.
-    pub ms_per_image: f64,
 }
 
 /// Inverts the examples; also returns the reconstructions.
@@ -84,13 +82,6 @@ pub fn measure(model: &Model, examples: &Examples, judge: &AttributeClassifier) 
     for chunk in examples.pictures.chunks(BATCH) {
         let images = model.invert(&batch(chunk, size, device)?)?.images.pool_area(size, size)?;
         made.extend(Picture::from_batch(&images.to_vec()?, size, size)?);
-    }
-    let first = batch(&examples.pictures[..BATCH.min(examples.pictures.len())], size, device)?;
-    let mut ms_per_image = f64::INFINITY;
-    for _ in 0..TIMED {
-        let started = Instant::now();
-        model.invert(&first)?.images.to_vec()?;
-        ms_per_image = ms_per_image.min(started.elapsed().as_secs_f64() * 1e3 / first.shape()[0] as f64);
     }
     let (mut errors, mut ratios, mut similar) = (Vec::new(), Vec::new(), Vec::new());
     for (source, made) in examples.pictures.iter().zip(&made) {
@@ -122,9 +113,24 @@ pub fn measure(model: &Model, examples: &Examples, judge: &AttributeClassifier) 
         agreement_by_attribute,
         frechet: frechet_distance(&examples.judgement.features, &judgement.features, d),
         parameters,
-        ms_per_image,
     };
     Ok((measures, made))
+}
+
+/// Milliseconds an image, source to reconstruction, of each model: the models take turns, and the fastest of several rounds counts, so that what
+/// else the machine does falls on all alike.
+pub fn time(models: &[Model], examples: &Examples) -> Result<Vec<f64>> {
+    let first = &examples.pictures[..BATCH.min(examples.pictures.len())];
+    let images = batch(first, examples.size, examples.device)?;
+    let mut fastest = vec![f64::INFINITY; models.len()];
+    for _ in 0..ROUNDS {
+        for (model, fastest) in models.iter().zip(&mut fastest) {
+            let started = Instant::now();
+            model.invert(&images)?.images.to_vec()?;
+            *fastest = fastest.min(started.elapsed().as_secs_f64() * 1e3 / first.len() as f64);
+        }
+    }
+    Ok(fastest)
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

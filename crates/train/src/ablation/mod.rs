@@ -13,4 +13,4 @@ mod measure;
 pub use classifier::{AttributeClassifier, Attributes, ClassifierConfig};
 pub use config::{AblationConfig, Heldout, Row};
 pub use frechet::frechet_distance;
-pub use measure::{Examples, Measures, measure};
+pub use measure::{Examples, Measures, measure, time};
