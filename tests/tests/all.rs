@@ -9,5 +9,6 @@ mod golden;
 mod images;
 mod profiling;
 mod support;
+mod tasks;
 mod training;
 mod usage;

@@ -18,11 +18,11 @@ mod renderer;
 mod resolve;
 mod style;
 
-pub(crate) use dataset::files_of_dataset;
 pub use dataset::{DatasetOptions, Summary, write_dataset};
+pub(crate) use dataset::{files_of_dataset, label_maps_of_dataset};
 pub use portrait::{Attributes, Portrait, Split};
-pub use renderer::{LabelMap, PortraitSet, Renderer};
-pub use style::{Label, Style};
+pub use renderer::{PortraitSet, Renderer};
+pub use style::Style;
 
 /// The colour behind every portrait.
 pub const BACKGROUND: [u8; 3] = [0xb6, 0xe3, 0xf4];

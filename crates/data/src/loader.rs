@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::avatars::PortraitSet;
 use crate::folder::ImageFolder;
+use crate::label_map::{Label, LabelMap};
 use crate::picture::Picture;
 use crate::random::{Permutation, key};
 use crate::{DataError, Result};
@@ -46,6 +47,25 @@ impl Dataset {
             Dataset::Portraits(portraits) => portraits.picture(index),
         }
     }
+
+    /// The labels of the images' label maps; none where there are no maps.
+    pub fn labels(&self) -> &[Label] {
+        match self {
+            Dataset::Folder(folder) => folder.labels(),
+            Dataset::Portraits(portraits) => portraits.renderer().style().labels(),
+        }
+    }
+
+    /// The image number `index` with its label map.
+    ///
+    /// # Errors
+    /// Those of [`ImageFolder::picture_and_map`] and [`PortraitSet::mask`].
+    pub fn picture_and_map(&self, index: u64) -> Result<(Picture, LabelMap)> {
+        match self {
+            Dataset::Folder(folder) => folder.picture_and_map(index),
+            Dataset::Portraits(portraits) => Ok((portraits.picture(index)?, portraits.mask(index)?)),
+        }
+    }
 }
 
 /// How batches are put together.
@@ -59,6 +79,8 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Whether half of the images, chosen anew in each epoch, are mirrored left to right.
     pub flip: bool,
+    /// Whether batches hold the images' label maps too.
+    pub label_maps: bool,
     /// Threads that make batches.
     pub threads: usize,
     /// Batches that may be ready or in the making at once.
@@ -67,7 +89,7 @@ pub struct LoaderOptions {
 
 impl Default for LoaderOptions {
     fn default() -> Self {
-        Self { batch_size: 16, seed: 0, shuffle: true, flip: false, threads: 2, prefetch: 4 }
+        Self { batch_size: 16, seed: 0, shuffle: true, flip: false, label_maps: false, threads: 2, prefetch: 4 }
     }
 }
 
@@ -78,6 +100,8 @@ pub struct Batch {
     pub step: u64,
     /// The images in `[-1, 1]`.
     pub images: Vec<f32>, // [N, H, W, 3]
+    /// The images' label maps, if they were asked for; mirrored like the images.
+    pub labels: Vec<u8>, // [N, H, W]
     /// The number in the data set of each image.
     pub indices: Vec<u64>, // [N]
     /// Which of the images are mirrored.
@@ -106,11 +130,24 @@ impl Order {
 
     fn batch(&self, dataset: &Dataset, step: u64) -> Result<Batch> {
         let (batch_size, size) = (self.options.batch_size, dataset.size());
-        let mut batch =
-            Batch { step, images: vec![0.0; batch_size * size * size * 3], indices: Vec::new(), flipped: Vec::new() };
+        let mut batch = Batch {
+            step,
+            images: vec![0.0; batch_size * size * size * 3],
+            labels: Vec::new(),
+            indices: Vec::new(),
+            flipped: Vec::new(),
+        };
         for (i, image) in batch.images.chunks_exact_mut(size * size * 3).enumerate() {
             let (index, flip) = self.at(step * batch_size as u64 + i as u64);
-            dataset.picture(index)?.write_f32(flip, image);
+            let picture = match self.options.label_maps {
+                true => {
+                    let (picture, map) = dataset.picture_and_map(index)?;
+                    batch.labels.extend(map.flipped(flip).labels);
+                    picture
+                }
+                false => dataset.picture(index)?,
+            };
+            picture.write_f32(flip, image);
             batch.indices.push(index);
             batch.flipped.push(flip);
         }

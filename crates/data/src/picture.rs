@@ -5,10 +5,12 @@
 mod file;
 mod grid;
 mod metrics;
+mod text;
 
 pub use file::{encode_animation, encode_label_png, encode_png, write_atomic, write_label_png, write_png};
-pub use grid::{difference, grid, sheet};
+pub use grid::{GAP, GROUND, difference, grid, sheet};
 pub use metrics::{mse, psnr, psnr_from_mse, ssim};
+pub use text::{GLYPH_ADVANCE, GLYPH_HEIGHT};
 
 use crate::{DataError, Result};
 
@@ -56,6 +58,22 @@ impl Picture {
         let length = (height * width * 3).max(1);
         check_length("batch length", images.len(), &[images.len() / length, height, width, 3])?;
         images.chunks_exact(length).map(|image| Self::from_f32(image, height, width)).collect()
+    }
+
+    /// Every pixel as a square of `factor` x `factor`.
+    pub fn enlarged(&self, factor: usize) -> Self {
+        let row = |row: &[u8]| row.chunks_exact(3).flat_map(|pixel| pixel.repeat(factor)).collect::<Vec<u8>>();
+        let rgb = self.rgb.chunks_exact((self.width * 3).max(1)).flat_map(|r| row(r).repeat(factor)).collect();
+        Self { width: self.width * factor, height: self.height * factor, rgb }
+    }
+
+    /// Puts another picture on this one; what does not fit is cut off.
+    pub fn paste(&mut self, other: &Self, left: usize, top: usize) {
+        let width = other.width.min(self.width.saturating_sub(left)) * 3;
+        for y in 0..other.height.min(self.height.saturating_sub(top)) {
+            let at = ((top + y) * self.width + left) * 3;
+            self.rgb[at..at + width].copy_from_slice(&other.rgb[y * other.width * 3..][..width]);
+        }
     }
 
     /// The picture as a network's image, `[H, W, 3]` in `[-1, 1]`.
@@ -113,6 +131,18 @@ mod tests {
         let mut image = vec![0.0; 6];
         picture.write_f32(true, &mut image);
         assert_eq!(Picture::from_f32(&image, 1, 2).unwrap().rgb, [153, 204, 255, 0, 51, 102]);
+    }
+
+    #[test]
+    fn enlarging_repeats_pixels_and_pasting_stays_inside() {
+        let small = Picture { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] };
+        let large = small.enlarged(2);
+        assert_eq!((large.width, large.height), (4, 2));
+        assert_eq!(large.rgb, [[1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6]; 2].concat());
+        let mut ground = Picture::filled(2, 2, [0; 3]);
+        ground.paste(&large, 1, 1);
+        assert_eq!(ground.rgb, [[0; 9].as_slice(), &[1, 2, 3]].concat());
+        ground.paste(&large, 5, 5);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::{
     stylegan2::{Channels, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise},
 };
 
+/// Key of the generator's fingerprint in the configuration of a file that holds an encoder alone.
+const OF_GENERATOR: &str = "generator_fingerprint";
+
 /// A generator with what belongs to it.
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -43,11 +46,59 @@ impl Model {
     ///
     /// Errors: no checkpoint, missing, surplus or misshaped tensors, weights that are not finite, sizes that make no network.
     pub fn load(path: impl AsRef<Path>, device: Device) -> Result<Self> {
-        let archive = Archive::read(path)?;
+        Self::from_archive(&Archive::read(path)?, device)
+    }
+
+    /// [`Model::load`] of a file that has been read.
+    pub fn from_archive(archive: &Archive, device: Device) -> Result<Self> {
         match archive.header()? {
-            Some(header) => Self::from_native(&archive, header, device),
-            None => Self::from_port(&archive, device),
+            Some(header) => Self::from_native(archive, header, device),
+            None => Self::from_port(archive, device),
         }
+    }
+
+    /// Whether a file holds an encoder without its generator, as [`Model::save_encoder`] writes it.
+    pub fn is_encoder(archive: &Archive) -> Result<bool> {
+        Ok(archive.header()?.is_some_and(|h| h.config.get(OF_GENERATOR).is_some()))
+    }
+
+    /// This model's generator with the encoder of another file, and what that says about itself.
+    ///
+    /// Errors: no encoder in the file, or one that was trained for another generator.
+    pub fn with_encoder(self, archive: &Archive) -> Result<Self> {
+        let refuse = |detail: &str| ModelError::config("encoder", format!("{}: {detail}", archive.origin()));
+        let header = archive.header()?.ok_or_else(|| refuse("is no model of this program"))?;
+        let Some(config) = header.config.get("encoder").cloned() else {
+            return Err(refuse("holds no encoder"));
+        };
+        let print = self.generator_params.fingerprint()?;
+        if header.config.get(OF_GENERATOR).and_then(Value::as_str) != Some(&print) {
+            return Err(refuse("belongs to another generator than the one that is used with it"));
+        }
+        let encoder = Styleformer::new(parse::<StyleformerConfig>("encoder", config)?)?;
+        let params = Params::from_archive(archive, "encoder.", &encoder.specs(), self.w_avg.device())?;
+        Ok(Self { encoder: Some((encoder, params)), header, ..self })
+    }
+
+    /// Writes the encoder alone, with the fingerprint of its generator. Errors: a model without an encoder.
+    pub fn save_encoder(&self, path: impl AsRef<Path>, floats: FloatDtype) -> Result<()> {
+        let Some((encoder, params)) = &self.encoder else {
+            return Err(ModelError::config("model", "it has no encoder to write"));
+        };
+        let mut archive = Archive::new();
+        params.to_archive("encoder.", &encoder.specs(), &mut archive)?;
+        let mut config = self.kept_config();
+        config.insert("encoder".into(), to_json("encoder", &encoder.config)?);
+        config.insert(OF_GENERATOR.into(), self.generator_params.fingerprint()?.into());
+        archive.check_finite()?;
+        archive.set_header(&CheckpointHeader { config: Value::Object(config), ..self.header.clone() });
+        Ok(archive.write(path, floats)?)
+    }
+
+    /// What the networks were trained for and how: it stays with them, whatever writes the file anew.
+    fn kept_config(&self) -> serde_json::Map<String, Value> {
+        let keep = |key: &str| Some((key.to_string(), self.header.config.get(key)?.clone()));
+        ["task", "training"].into_iter().filter_map(keep).collect()
     }
 
     fn from_native(archive: &Archive, header: CheckpointHeader, device: Device) -> Result<Self> {
@@ -116,7 +167,7 @@ impl Model {
     /// Writes everything into one safetensors file, whole or not at all.
     pub fn save(&self, path: impl AsRef<Path>, floats: FloatDtype) -> Result<()> {
         let mut archive = Archive::new();
-        let mut config = serde_json::Map::new();
+        let mut config = self.kept_config();
         self.generator_params.to_archive("generator.", &self.generator.specs(), &mut archive)?;
         config.insert("generator".into(), to_json("generator", &self.generator.config)?);
         if let Some((encoder, params)) = &self.encoder {
@@ -126,10 +177,6 @@ impl Model {
         if let Some((d, params)) = &self.discriminator {
             params.to_archive("discriminator.", &d.specs(), &mut archive)?;
             config.insert("discriminator".into(), to_json("discriminator", &d.config)?);
-        }
-        // How the networks were trained stays with them, whatever writes the file anew.
-        if let Some(training) = self.header.config.get("training") {
-            config.insert("training".into(), training.clone());
         }
         archive.arrays.insert("w_avg".into(), Array::new(self.w_avg.shape().to_vec(), self.w_avg.to_vec()?)?);
         archive.check_finite()?;

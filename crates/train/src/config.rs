@@ -13,7 +13,9 @@ use swinstyle_models::{
 };
 use swinstyle_weights::DataSource;
 
-use crate::{AdamOptions, Algorithm, Result, Schedule, TrainError, adversary::AdversaryConfig, schedule::Course};
+use crate::{
+    AdamOptions, Algorithm, Result, Schedule, TrainError, adversary::AdversaryConfig, schedule::Course, task::Task,
+};
 
 /// Where the images come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -365,6 +367,9 @@ pub struct EncoderTraining {
     pub run: RunConfig,
     /// Training images.
     pub data: DataConfig,
+    /// What the encoder reads.
+    #[serde(default, skip_serializing_if = "Task::is_inversion")]
+    pub task: Task,
     /// Sizes and switches of the encoder.
     pub model: swinstyle_models::styleformer::StyleformerConfig,
     /// Optimiser of the encoder.

@@ -17,17 +17,17 @@ use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 
 use crate::{
-    Adam, Result, TrainError, Trainer,
+    Adam, Result, StepData, TrainError, Trainer,
     adversary::{Adversary, Inverted},
     config::{Alignment, EncoderTraining, RunConfig, bad_key, check_run},
     generator::{to_json, training_record},
+    init::{self, Init},
     losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
     optimizer::Gradients,
     run::{Losses, parts},
+    task::{self, Samples, Task},
 };
 
-/// Rows of a sample sheet.
-const SAMPLES: u64 = 8;
 /// Mapped w behind the `latent-kl` alignment.
 const MAPPED: usize = 256;
 /// Share of the running statistics that a step renews, as in PyTorch's batch norm.
@@ -49,12 +49,16 @@ pub struct EncoderTrainer {
     adversary: Option<Adversary>,
     /// Whether the discriminator's last accuracy was worth a remark.
     remarked: bool,
+    task: Task,
     /// Held images for the sample sheet.
-    samples: Vec<Picture>,
+    samples: Samples,
+    init: Option<Init>,
 }
 
 /// Prefix of the generator's weights among those that are trained.
 const DECODER: &str = "generator.";
+/// The one parameter whose shape hangs on the channels of the input.
+const EMBEDDING: &str = "backbone.features.0.0.weight";
 /// Metadata key of the generator's fingerprint: a run must go on against the generator that it began with.
 const GENERATOR: &str = "generator_fingerprint";
 
@@ -62,11 +66,12 @@ impl EncoderTrainer {
     /// A fresh encoder against the generator of `model`; `samples` are shown on the sample sheets.
     ///
     /// Errors: sizes that do not fit the generator, a perceptual loss without a discriminator in the model.
-    pub fn new(config: EncoderTraining, model: Model, samples: Vec<Picture>, device: Device) -> Result<Self> {
+    pub fn new(config: EncoderTraining, model: Model, samples: Samples, device: Device) -> Result<Self> {
         check_run(&config.run)?;
         config.optimizer.check("optimizer")?;
         let bad = |key: &str, detail: String| bad_key(key, detail);
         let encoder = Styleformer::new(config.model.clone())?;
+        let task = config.task.clone().settled(&samples.labels, &config.model)?;
         let g = &model.generator.config;
         if (config.model.generator_size, config.model.style_dim) != (g.size, g.style_dim) {
             let detail = format!(
@@ -123,7 +128,54 @@ impl EncoderTrainer {
             decoder || trained.iter().any(|t| t == n)
         })?;
         let ema = params.clone();
-        Ok(Self { config, device, model, encoder, features, params, ema, adam, adversary, remarked: false, samples })
+        let (remarked, init) = (false, None);
+        let this = Self {
+            config,
+            device,
+            model,
+            encoder,
+            features,
+            params,
+            ema,
+            adam,
+            adversary,
+            remarked,
+            task,
+            samples,
+            init,
+        };
+        Ok(this)
+    }
+
+    /// Begins with the weights of another model's encoder, and of its generator where the decoder is trained. Returns what was taken.
+    ///
+    /// An encoder of another input (images for label maps) gives all but the embedding of its patches, which begins fresh.
+    /// Errors: a model without an encoder, the first tensor of `file` that does not fit.
+    pub fn start_from(&mut self, model: &Model, file: &Path) -> Result<&Init> {
+        let Some((other, encoder)) = &model.encoder else {
+            return Err(TrainError::run(file, "has no encoder to start from"));
+        };
+        let (ours, theirs) = (&self.config.model.backbone, &other.config.backbone);
+        let same_input = ours.in_channels == theirs.in_channels;
+        let (mut specs, mut encoder) = (self.encoder.specs(), encoder.clone());
+        if !same_input {
+            specs.retain(|s| s.name != EMBEDDING);
+            encoder = encoder.iter().filter(|(n, _)| *n != EMBEDDING).map(|(n, v)| (n.clone(), v.clone())).collect();
+        }
+        for (name, value) in init::matching(&specs, &encoder, "encoder", file)?.iter() {
+            self.params.insert(name.clone(), value.clone());
+        }
+        let mut taken = vec![if same_input { "encoder" } else { "encoder without its patch embedding" }];
+        if self.config.train_decoder {
+            let specs = self.model.generator.specs();
+            let decoder = init::matching(&specs, &model.generator_params, "generator", file)?;
+            for (name, value) in decoder.iter() {
+                self.params.insert(format!("{DECODER}{name}"), value.clone());
+            }
+            taken.push("generator");
+        }
+        self.ema = self.params.clone();
+        Ok(self.init.insert(Init::new(file, model, &taken)))
     }
 
     /// The generator's weights: those being trained, or the frozen ones.
@@ -176,7 +228,8 @@ impl EncoderTrainer {
     fn passes(
         &self,
         p: &Params,
-        source: &Tensor, // [N, S, S, C]
+        input: &Tensor,  // [N, S, S, C]: what the encoder reads
+        source: &Tensor, // [N, S, S, 3]: what is to be made
         training: &mut Training,
         draws: &mut Philox,
         gradients: &mut Gradients,
@@ -190,10 +243,10 @@ impl EncoderTrainer {
         for pass in 0..count {
             let refined = match (count, pass) {
                 (1, _) => None,
-                (_, 0) => Some(Tensor::concat(&[source, &self.synthesis(&decoder.leaves(|_| false), &w_plus)?], 3)?),
-                _ => Some(Tensor::concat(&[source, &made], 3)?),
+                (_, 0) => Some(Tensor::concat(&[input, &self.synthesis(&decoder.leaves(|_| false), &w_plus)?], 3)?),
+                _ => Some(Tensor::concat(&[input, &made], 3)?),
             };
-            let output = self.encoder.forward(p, refined.as_ref().unwrap_or(source), Some(training))?;
+            let output = self.encoder.forward(p, refined.as_ref().unwrap_or(input), Some(training))?;
             let code = output.offsets.add(&w_plus)?;
             let image = self.synthesis(&decoder, &code)?;
             let offsets = if pass == 0 { output.offsets } else { code.sub(&self.model.w_avg)? };
@@ -270,8 +323,12 @@ impl Trainer for EncoderTrainer {
         to_json(&self.config)
     }
 
-    fn step(&mut self, step: u64, images: &Tensor) -> Result<Losses> {
-        let n = images.shape()[0];
+    fn label_maps(&self) -> bool {
+        matches!(self.task, Task::Segmentation { .. })
+    }
+
+    fn step(&mut self, step: u64, data: &StepData) -> Result<Losses> {
+        let n = data.images.shape()[0];
         let images_seen = step * self.config.run.batch as u64;
         let p = self.params.leaves(|name| self.adam.updates(name));
         let styles = self.config.model.n_styles();
@@ -283,9 +340,12 @@ impl Trainer for EncoderTrainer {
         let mut draws = Philox::new(self.config.run.seed, step * 2 + 2);
         let (mut gradients, mut losses, mut inverted) = (Gradients::default(), Losses::new(), Vec::new());
         let size = self.config.model.image_size;
-        for part in parts(images, self.config.run.accumulate)? {
+        let mut inputs = self.task.inputs(data, self.config.run.seed, step);
+        for part in parts(&data.images, self.config.run.accumulate)? {
             let source = part.pool_area(size, size)?;
-            let (made, w_plus) = self.passes(&p, &source, &mut training, &mut draws, &mut gradients, &mut losses)?;
+            let input = inputs.next(&source)?;
+            let (made, w_plus) =
+                self.passes(&p, &input, &source, &mut training, &mut draws, &mut gradients, &mut losses)?;
             inverted.push((source, made, w_plus));
         }
         gradients.clip(self.config.optimizer.clip_norm, "grad_norm", &mut losses)?;
@@ -324,15 +384,17 @@ impl Trainer for EncoderTrainer {
 
     fn sample(&mut self) -> Result<Picture> {
         let size = self.config.model.image_size;
-        let pixels: Vec<f32> = self.samples.iter().flat_map(Picture::to_f32).collect();
-        let input = Tensor::from_vec(pixels, &[self.samples.len(), size, size, 3], self.device)?;
+        let (input, shown) = self.samples.inputs(&self.task, self.device)?;
         let made = self.model(&CheckpointHeader::default()).invert(&input)?.images.pool_area(size, size)?;
         let made = Picture::from_batch(&made.to_vec()?, size, size)?;
-        // Two triples (source, reconstruction, difference) a row.
-        let triples =
-            self.samples.iter().zip(&made).map(|(source, made)| {
-                Ok(vec![source.clone(), made.clone(), difference(source, made, DIFFERENCE_GAIN)?])
-            });
+        // Two triples a row: what was read, what was made of it, and how far that is from the source.
+        let triples = self.samples.pictures.iter().zip(shown).zip(&made).map(|((source, shown), made)| {
+            let last = match self.task {
+                Task::Inversion => difference(source, made, DIFFERENCE_GAIN)?,
+                _ => source.clone(),
+            };
+            Ok(vec![shown, made.clone(), last])
+        });
         let triples = triples.collect::<Result<Vec<_>>>()?;
         let rows: Vec<Vec<Picture>> = triples.chunks(2).map(|pair| pair.concat()).collect();
         Ok(sheet(&rows)?)
@@ -350,6 +412,7 @@ impl Trainer for EncoderTrainer {
         if let Some(adversary) = &self.adversary {
             adversary.save(archive)?;
         }
+        Init::save(self.init.as_ref(), archive)?;
         self.adam.save("optim.", archive)
     }
 
@@ -371,16 +434,17 @@ impl Trainer for EncoderTrainer {
         if let Some(adversary) = &mut self.adversary {
             adversary.load(archive)?;
         }
+        self.init = Init::load(archive)?;
         self.adam.load("optim.", archive)
     }
 
     fn export(&self, folder: &Path, header: &CheckpointHeader) -> Result<PathBuf> {
         let path = folder.join("model.safetensors");
         let mut training = self.model.header.config.get("training").cloned().unwrap_or_else(|| json!({}));
-        training["encoder"] = training_record(&header.config, header.images_seen);
+        training["encoder"] = training_record(header, self.init.as_ref())?;
         let header = CheckpointHeader {
             architecture: "swinstyleformer".into(),
-            config: json!({ "training": training }),
+            config: json!({ "training": training, task::KEY: self.task.record()? }),
             ..header.clone()
         };
         self.model(&header).save(&path, FloatDtype::F32)?;
@@ -399,9 +463,4 @@ impl Trainer for EncoderTrainer {
             created_by: concat!("swinstyle ", env!("CARGO_PKG_VERSION")).into(),
         })
     }
-}
-
-/// Held-out pictures for the sample sheets of a data set.
-pub fn sample_pictures(dataset: &swinstyle_data::Dataset) -> Result<Vec<Picture>> {
-    (0..SAMPLES.min(dataset.count())).map(|i| Ok(dataset.picture(i)?)).collect()
 }

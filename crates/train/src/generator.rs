@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use swinstyle_data::{Picture, picture::grid};
 use swinstyle_models::{
-    Params,
+    Model, Params,
     stylegan2::{Discriminator, Generator, Noise},
 };
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
 
 use crate::{
-    Adam, Result, Trainer,
+    Adam, Result, StepData, Trainer,
     config::{GeneratorTraining, RunConfig, bad_key, check_run},
+    init::{self, Init},
     losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty, share_positive},
     optimizer::{Gradients, descend},
     run::parts,
@@ -46,6 +47,7 @@ pub struct GeneratorTrainer {
     adam_d: Adam,
     /// Running mean of the path lengths, a scalar.
     path_length_mean: Tensor,
+    init: Option<Init>,
 }
 
 impl GeneratorTrainer {
@@ -79,7 +81,21 @@ impl GeneratorTrainer {
         let adam_d = Adam::new(&d, trained)?;
         let path_length_mean = Tensor::from_vec(vec![0.0_f32], &[], device)?;
         let ema = g.clone();
-        Ok(Self { config, device, generator, discriminator, g, d, ema, adam_g, adam_d, path_length_mean })
+        Ok(Self { config, device, generator, discriminator, g, d, ema, adam_g, adam_d, path_length_mean, init: None })
+    }
+
+    /// Begins with the weights of another model, and its discriminator's where it has one. Returns what was taken.
+    ///
+    /// Errors: the first tensor of `file` that does not fit.
+    pub fn start_from(&mut self, model: &Model, file: &Path) -> Result<&Init> {
+        self.g = init::matching(&self.generator.specs(), &model.generator_params, "generator", file)?;
+        self.ema = self.g.clone();
+        let mut taken = vec!["generator"];
+        if let Some((_, params)) = &model.discriminator {
+            self.d = init::matching(&self.discriminator.specs(), params, "discriminator", file)?;
+            taken.push("discriminator");
+        }
+        Ok(self.init.insert(Init::new(file, model, &taken)))
     }
 
     fn rng(&self, step: u64, draw: Draw) -> Philox {
@@ -225,7 +241,8 @@ impl Trainer for GeneratorTrainer {
         to_json(&self.config)
     }
 
-    fn step(&mut self, step: u64, images: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+    fn step(&mut self, step: u64, data: &StepData) -> Result<Vec<(&'static str, Tensor)>> {
+        let images = &data.images;
         let mut losses = self.discriminator_step(step, images)?;
         losses.extend(self.generator_step(step, images.shape()[0])?);
         Ok(losses)
@@ -250,6 +267,7 @@ impl Trainer for GeneratorTrainer {
         self.d.to_archive("d.", &d, archive)?;
         self.adam_g.save("g_optim.", archive)?;
         self.adam_d.save("d_optim.", archive)?;
+        Init::save(self.init.as_ref(), archive)?;
         save_tensor("path_length_mean", &self.path_length_mean, archive)
     }
 
@@ -260,6 +278,7 @@ impl Trainer for GeneratorTrainer {
         self.d = Params::from_archive(archive, "d.", &d, self.device)?;
         self.adam_g.load("g_optim.", archive)?;
         self.adam_d.load("d_optim.", archive)?;
+        self.init = Init::load(archive)?;
         let mean = archive.get("path_length_mean")?.data.clone();
         self.path_length_mean = Tensor::from_vec(mean, &[], self.device)?;
         Ok(())
@@ -276,7 +295,7 @@ impl Trainer for GeneratorTrainer {
             config: serde_json::json!({
                 "generator": to_json(&self.generator.config)?,
                 "discriminator": to_json(&self.discriminator.config)?,
-                "training": { "generator": training_record(&header.config, header.images_seen) },
+                "training": { "generator": training_record(header, self.init.as_ref())? },
             }),
             ..header.clone()
         });
@@ -304,6 +323,10 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Value> {
 }
 
 /// What a model's file says about the training of one of its networks.
-pub(crate) fn training_record(config: &Value, images_seen: u64) -> Value {
-    serde_json::json!({ "config": config, "images_seen": images_seen })
+pub(crate) fn training_record(header: &CheckpointHeader, init: Option<&Init>) -> Result<Value> {
+    let mut record = serde_json::json!({ "config": header.config, "images_seen": header.images_seen });
+    if let Some(init) = init {
+        record[init::KEY] = to_json(init)?;
+    }
+    Ok(record)
 }

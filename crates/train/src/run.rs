@@ -17,8 +17,10 @@ use swinstyle_data::{Dataset, Loader, LoaderOptions, Picture};
 use swinstyle_tensor::{Device, Tensor};
 use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype, keep_last, latest};
 
-use crate::{Result, TrainError, config::RunConfig};
+use crate::{Result, TrainError, config::RunConfig, task};
 
+/// The file that a running training holds locked.
+const LOCK: &str = ".lock";
 /// Beginning of the names of training-state files.
 const STATE: &str = "state-";
 
@@ -32,8 +34,12 @@ pub trait Trainer {
     fn flip(&self) -> bool;
     /// The whole configuration, for the run folder and the checkpoints.
     fn config_json(&self) -> Result<Value>;
-    /// Trains on one batch `[N, H, W, 3]`. Returns the losses by name, not yet read back from the device.
-    fn step(&mut self, step: u64, images: &Tensor) -> Result<Vec<(&'static str, Tensor)>>;
+    /// Whether its steps read label maps.
+    fn label_maps(&self) -> bool {
+        false
+    }
+    /// Trains on one batch. Returns the losses by name, not yet read back from the device.
+    fn step(&mut self, step: u64, data: &StepData) -> Result<Vec<(&'static str, Tensor)>>;
     /// A picture of what it makes now.
     fn sample(&mut self) -> Result<Picture>;
     /// Puts the whole state into an archive.
@@ -48,6 +54,15 @@ pub trait Trainer {
     }
     /// What checkpoints say about model, data and progress.
     fn header(&self, step: u64) -> Result<CheckpointHeader>;
+}
+
+/// What a training step is given.
+#[derive(Debug, Clone)]
+pub struct StepData {
+    /// The images on the run's device: `[N, H, W, 3]` in [−1, 1].
+    pub images: Tensor,
+    /// Their label maps, `[N, H, W]`, where [`Trainer::label_maps`] asks for them.
+    pub labels: Vec<u8>,
 }
 
 /// Where a run lives and how it starts.
@@ -128,8 +143,8 @@ pub fn train(
     let folder = Folder::open(run, trainer, observe)?;
     let mut step = folder.first_step;
     let batch = config.batch as u64;
-    let options =
-        LoaderOptions { batch_size: config.batch, seed: config.seed, flip: trainer.flip(), ..Default::default() };
+    let (seed, flip, label_maps) = (config.seed, trainer.flip(), trainer.label_maps());
+    let options = LoaderOptions { batch_size: config.batch, seed, flip, label_maps, ..Default::default() };
     let size = dataset.size();
     let mut loader = Loader::new(dataset, options)?;
     loader.seek(step);
@@ -155,7 +170,7 @@ pub fn train(
         }
         let data = loader.next_batch()?;
         let images = Tensor::from_vec(data.images, &[config.batch, size, size, 3], run.device)?;
-        let losses = trainer.step(step, &images)?;
+        let losses = trainer.step(step, &StepData { images, labels: data.labels })?;
         window.push(step, data.indices, losses);
         step += 1;
         observe(Event::Step { images: step * batch });
@@ -241,12 +256,15 @@ impl Window {
 struct Folder {
     root: PathBuf,
     first_step: u64,
+    /// Locked as long as the run goes on; the system unlocks it when the process ends, however it ends.
+    lock: Option<fs::File>,
 }
 
 impl Folder {
     fn open(run: &Run, trainer: &mut dyn Trainer, observe: &mut dyn FnMut(Event)) -> Result<Self> {
         let root = run.folder.clone();
-        let mut this = Self { root, first_step: 0 };
+        let mut this = Self { root, first_step: 0, lock: None };
+        this.lock_if_there()?;
         let found = match this.checkpoints().is_dir() {
             true => latest(&this.checkpoints(), STATE)?,
             false => None,
@@ -267,16 +285,20 @@ impl Folder {
                 let detail = "there is no checkpoint to resume from; leave out --resume to start";
                 return Err(TrainError::run(&this.root, detail));
             }
-            (false, _) => {
-                let taken = fs::read_dir(&this.root).is_ok_and(|mut d| d.next().is_some());
-                if taken {
+            (false, found) => {
+                if found.is_some() || !this.holds_no_work() {
                     return Err(TrainError::run(&this.root, "the folder is not empty; --resume goes on with its run"));
+                }
+                if this.root.join("config.json").exists() {
+                    let note = "the folder held a run that ended before its first checkpoint; it begins anew";
+                    observe(Event::Note(note.into()));
                 }
                 for d in [this.root.join("samples"), this.checkpoints()] {
                     fs::create_dir_all(&d).map_err(|e| TrainError::run(&d, format!("cannot be made: {e}")))?;
                 }
             }
         }
+        this.take_lock()?;
         let text = format!("{:#}\n", trainer.config_json()?);
         this.write_whole(&this.root.join("config.json"), text.as_bytes())?;
         Ok(this)
@@ -284,6 +306,42 @@ impl Folder {
 
     fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    /// Locks the folder of an earlier run before it is looked at.
+    fn lock_if_there(&mut self) -> Result<()> {
+        if self.root.join(LOCK).exists() { self.take_lock() } else { Ok(()) }
+    }
+
+    /// Errors: another process has the lock, the file cannot be made.
+    fn take_lock(&mut self) -> Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let path = self.root.join(LOCK);
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(|e| TrainError::run(&path, format!("cannot be made: {e}")))?;
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(TrainError::run(&self.root, "another training is running in this folder"));
+            }
+            // A file system without locks is no reason not to train.
+            Ok(()) | Err(fs::TryLockError::Error(_)) => {}
+        }
+        self.lock = Some(file);
+        Ok(())
+    }
+
+    /// Whether the folder is empty, or holds only what a run writes before its first checkpoint.
+    fn holds_no_work(&self) -> bool {
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        let ours = ["config.json", "samples", "checkpoints"];
+        let begun = |name: &str| ours.contains(&name) || name.starts_with('.');
+        entries(&self.root).all(|e| e.file_name().to_str().is_some_and(begun))
+            && ["samples", "checkpoints"].iter().all(|d| {
+                // Hidden files are what a killed writer left.
+                entries(&self.root.join(d)).all(|e| e.file_name().as_encoded_bytes().starts_with(b"."))
+            })
     }
 
     fn last_good(&self, step: u64) -> String {
@@ -314,7 +372,7 @@ impl Folder {
             return Err(TrainError::run(path, "is not a training state"));
         };
         let now = trainer.config_json()?;
-        for section in ["model", "data"] {
+        for section in ["model", "data", task::KEY] {
             if header.config.get(section) != now.get(section) {
                 let detail = format!("was trained with another [{section}]; give the run's own configuration");
                 return Err(TrainError::run(path, detail));

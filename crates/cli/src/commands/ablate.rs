@@ -17,10 +17,9 @@ use swinstyle_data::{
 use swinstyle_models::{Model, Params};
 use swinstyle_tensor::Device;
 use swinstyle_train::{
-    EncoderTrainer, Run, Stop,
+    EncoderTrainer, Run, Samples, Stop,
     ablation::{AblationConfig, AttributeClassifier, Attributes, Examples, Measures, Row, measure, time},
     config::{DataConfig, EncoderTraining, located},
-    sample_pictures,
 };
 use swinstyle_weights::{Archive, FloatDtype};
 
@@ -78,7 +77,7 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
     }
     let generator = Model::load(&config.generator, device)?;
     for (row, seed, training) in &plan {
-        EncoderTrainer::new(training.clone(), generator.clone(), Vec::new(), device)
+        EncoderTrainer::new(training.clone(), generator.clone(), Samples::default(), device)
             .map_err(|e| located(&config.base, &config.overrides(row, *seed), e))
             .with_context(|| format!("row `{}`, seed {seed}", row.id))?;
     }
@@ -226,7 +225,7 @@ fn trained(
     if folder.join("model.safetensors").exists() && whole(model(folder, device)?.header.images_seen) {
         return Ok(true);
     }
-    let samples = sample_pictures(data)?;
+    let samples = Samples::take(data, &training.task)?;
     let mut trainer = EncoderTrainer::new(training.clone(), generator.clone(), samples, device)?;
     let resume = folder.join("checkpoints").is_dir();
     let run = Run { folder: folder.to_path_buf(), resume, device };

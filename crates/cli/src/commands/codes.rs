@@ -135,11 +135,11 @@ pub(crate) fn make_folder(out: &Path) -> Result<()> {
 }
 
 /// Layers that the model's codes have. Errors: wrong usage, with those there are.
-pub(super) fn check_layers(model: &Model, layers: &Range<usize>) -> Result<()> {
+pub(super) fn check_layers(model: &Model, option: &str, layers: &Range<usize>) -> Result<()> {
     let last = model.generator.config.n_styles() - 1;
     if layers.end > last + 1 {
         let asked = format!("{}-{}", layers.start, layers.end - 1);
-        return Err(Usage(format!("--layers {asked}: the model has the layers 0-{last}")).into());
+        return Err(Usage(format!("{option} {asked}: the model has the layers 0-{last}")).into());
     }
     Ok(())
 }

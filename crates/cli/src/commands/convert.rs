@@ -29,6 +29,9 @@ pub(super) struct Convert {
     /// Type in which the weights are stored; they are computed with in f32.
     #[arg(long, value_enum, default_value = "f16")]
     dtype: Floats,
+    /// Write the encoder alone, for use with the very generator that is in the input.
+    #[arg(long)]
+    encoder_only: bool,
 }
 
 pub(super) fn run(context: &Context, args: Convert) -> Result<Status> {
@@ -38,7 +41,10 @@ pub(super) fn run(context: &Context, args: Convert) -> Result<Status> {
         Floats::F16 => FloatDtype::F16,
         Floats::Bf16 => FloatDtype::Bf16,
     };
-    model.save(&args.output, floats)?;
+    match args.encoder_only {
+        true => model.save_encoder(&args.output, floats)?,
+        false => model.save(&args.output, floats)?,
+    }
     let bytes = std::fs::metadata(&args.output).map(|m| m.len()).unwrap_or(0);
     context.output.line(format_args!("{} ({:.1} MiB)", args.output.display(), bytes as f64 / (1 << 20) as f64))?;
     context.output.document(&json!({ "input": args.input, "output": args.output, "bytes": bytes }))?;

@@ -10,18 +10,20 @@ use clap::Args;
 use maud::{DOCTYPE, Markup, html};
 use serde_json::json;
 use swinstyle_data::{
-    Picture,
+    LabelMap, Picture,
     avatars::{Portrait, Renderer, Split, Style},
     picture::{difference, mse, psnr, psnr_from_mse, sheet, ssim, write_atomic, write_png},
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor};
+use swinstyle_weights::Array;
 
 use super::{
     Context,
     codes::{make_folder, upload},
     invert::{BATCH, DIFFERENCE_GAIN, encoder_size, invert},
     model::ModelFile,
+    showcase::{EDITS, edited, faces},
 };
 use crate::output::{Output, PAGE_STYLE, Status};
 
@@ -30,6 +32,8 @@ const BASELINE_PORTRAITS: u64 = 1000;
 /// Triples shown on the grid, and in a row of it.
 const SHOWN: usize = 24;
 const TRIPLES_A_ROW: usize = 3;
+/// Portraits that are edited, and whose label maps become faces.
+const EXTRAS: usize = 4;
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -44,7 +48,7 @@ pub(super) struct Demo {
     /// Also find the nearest of so many training portraits for each: what an inversion must beat to be a good one.
     #[arg(long, default_value_t = 0, value_name = "PORTRAITS")]
     nearest: u64,
-    /// Folder to write: grid.png, index.html and metrics.json.
+    /// Folder to write: grid.png, edited.png, faces.png, index.html and metrics.json.
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     out: PathBuf,
 }
@@ -54,6 +58,7 @@ struct Row {
     portrait: Portrait,
     source: Picture,
     made: Picture,
+    code: Array,
     psnr: f64,
     mse: f64,
     ssim: f64,
@@ -109,7 +114,7 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
         let started = Instant::now();
         let made = invert(&model, &sources.iter().collect::<Vec<_>>(), size, device)?;
         seconds += started.elapsed().as_secs_f64();
-        for ((portrait, source), (made, _)) in portraits.into_iter().zip(sources).zip(made) {
+        for ((portrait, source), (made, code)) in portraits.into_iter().zip(sources).zip(made) {
             let (a, b) = (source.to_f32(), made.to_f32());
             rows.push(Row {
                 psnr: psnr(&a, &b)?,
@@ -119,6 +124,7 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
                 portrait,
                 source,
                 made,
+                code,
             });
         }
         progress.set(rows.len() as u64);
@@ -141,6 +147,18 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
     let grid: Vec<Vec<Picture>> = triples.chunks(TRIPLES_A_ROW).map(|t| t.concat()).collect();
     write_png(&args.out.join("grid.png"), &sheet(&grid)?)?;
 
+    let shown = &rows[..rows.len().min(EXTRAS)];
+    let picture = Renderer::new(&style, model.generator.config.size)?;
+    let sources = shown.iter().map(|r| picture.render(&r.portrait)).collect::<Result<Vec<_>, _>>()?;
+    let edits: Vec<(&Picture, &Array)> = sources.iter().zip(shown.iter().map(|r| &r.code)).collect();
+    write_png(&args.out.join("edited.png"), &edited(context.output, &model, &edits, device)?)?;
+    let maps = shown.iter().map(|r| renderer.mask(&r.portrait)).collect::<Result<Vec<_>, _>>()?;
+    let portraits: Vec<(&Picture, LabelMap)> = sources.iter().zip(maps).collect();
+    let faces = faces(context.output, &model, &portraits, device)?;
+    if let Some(faces) = &faces {
+        write_png(&args.out.join("faces.png"), &faces.sheet)?;
+    }
+
     let metrics = json!({
         "images": all.images,
         "psnr": all.psnr,
@@ -156,9 +174,10 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
         "batch": BATCH,
         "seed": args.seed,
         "style": style.name(),
+        "face_from_segmentation_psnr": faces.as_ref().map(|f| f.psnr),
     });
     write_atomic(&args.out.join("metrics.json"), format!("{metrics:#}\n").as_bytes())?;
-    let page = page(&model, &path, &style, &args, &all, &parts, ms_per_image, &device.to_string());
+    let page = page(&model, &path, &style, &args, &all, &parts, ms_per_image, &device.to_string(), faces.is_some());
     write_atomic(&args.out.join("index.html"), page.into_string().as_bytes())?;
 
     let o = context.output;
@@ -169,7 +188,11 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
     if let Some(psnr) = nearest {
         o.line(format_args!("the nearest of {} training portraits: {psnr:.2} dB", args.nearest))?;
     }
-    for file in ["grid.png", "index.html", "metrics.json"] {
+    if let Some(faces) = &faces {
+        o.line(format_args!("{} faces from their label maps alone: {:.2} dB", shown.len(), faces.psnr))?;
+    }
+    let files = ["grid.png", "edited.png", "faces.png", "index.html", "metrics.json"];
+    for file in files.iter().filter(|f| **f != "faces.png" || faces.is_some()) {
         o.line(args.out.join(file).display())?;
     }
     o.document(&metrics)?;
@@ -231,6 +254,7 @@ fn page(
     [seen, unseen]: &[Means; 2],
     ms_per_image: f64,
     device: &str,
+    faces: bool,
 ) -> Markup {
     let row = |name: &str, m: &Means| {
         html! {
@@ -262,6 +286,14 @@ fn page(
                 }
                 p { "“Mean image” is the PSNR of the mean training image in the reconstruction's place. MSE and SSIM are of images in [−1, 1]. One image takes "
                     (format!("{ms_per_image:.1}")) " ms on " (device) " at batch " (BATCH) "." }
+                h2 { "Edited" }
+                p.lead { "The portrait, its inversion, then its code moved along the directions of " (EDITS.join(" and ")) ": darker and lighter." }
+                img src="edited.png" alt="Rows of source, inversion and edits";
+                @if faces {
+                    h2 { "Faces from label maps" }
+                    p.lead { "A label map, what its encoder makes of it, the same with random fine layers, and the portrait that the map is of: its colours are not in the map." }
+                    img src="faces.png" alt="Rows of label map, answers and portrait";
+                }
                 footer {
                     p { "Model " code { (path.file_name().unwrap_or_default().to_string_lossy()) } ": " (h.architecture) ", " (h.images_seen)
                         " training images, seed " (h.seed) ". Portraits: style " (style.name()) ", seed " (args.seed) ", split heldout." }

@@ -23,6 +23,8 @@ use super::{
 };
 use crate::output::{Output, Status, Usage};
 
+/// Ridge of a boundary, unless another is asked for.
+const RIDGE: f64 = 3.0;
 /// Portraits whose codes are moved to see what else changes.
 const MOVED: usize = 64;
 /// One portrait in so many is held out of the fit.
@@ -77,7 +79,7 @@ pub(super) struct Labelled {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Ridge on standardised codes: large moves along the difference of the means, small along the sharpest boundary.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = RIDGE)]
     ridge: f64,
 }
 
@@ -158,7 +160,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     let path = common.model.locate()?;
     let model = Model::load(&path, device)?;
     let range = common.layers.clone().unwrap_or(0..model.generator.config.n_styles());
-    check_layers(&model, &range)?;
+    check_layers(&model, "--layers", &range)?;
     let found = match &command {
         Command::Sefa(a) => sefa(&model, &range, usize::from(a.count))?,
         Command::Ganspace(a) => ganspace(&model, &range, usize::from(a.count))?,
@@ -273,6 +275,34 @@ fn measured(
     m.insert("reached".into(), (reached as f64 / without.len().max(1) as f64).into());
     m.insert("others_changed".into(), (f64::from(others as u32) / f64::from(compared.max(1) as u32)).into());
     Ok(direction)
+}
+
+/// Directions of some attributes of the default style over all layers, from its first `count` training portraits; unmeasured.
+pub(super) fn of_attributes(
+    output: Output,
+    model: &Model,
+    names: &[&str],
+    count: u64,
+    device: Device,
+) -> Result<Vec<Direction>> {
+    let renderer = Renderer::new(&Style::named(Style::NAMES[0])?, encoder_size(model)?)?;
+    let set = PortraitSet::new(renderer, 0, Split::Train, count)?;
+    let described: Vec<Attributes> = (0..count).map(|i| set.portrait(i).attributes()).collect();
+    let codes = encode(output, model, &set, device)?;
+    let f = codes.len() / described.len();
+    let one = |name: &&str| {
+        let question = Attribute { name: name.to_string(), part: name.to_string(), variants: Vec::new() };
+        let (mut x, mut y) = (Vec::new(), Vec::new());
+        for (code, label) in codes.chunks(f).zip(question.labels(&described)?) {
+            if let Some(label) = label {
+                x.extend_from_slice(code);
+                y.push(label);
+            }
+        }
+        let layers = 0..model.generator.config.n_styles();
+        Ok(Boundary::fit(&x, &y, RIDGE)?.direction(model, name, &layers)?)
+    };
+    names.iter().map(one).collect()
 }
 
 /// The codes of a set's portraits, `[N, n_styles · D]`.

@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, args: Edit) -> Result<Status> {
     let path = args.model.locate()?;
     let model = Model::load(&path, device)?;
     if let Some(layers) = &args.layers {
-        codes::check_layers(&model, layers)?;
+        codes::check_layers(&model, "--layers", layers)?;
     }
     let fingerprint = model.generator_params.fingerprint()?;
     let direction = Direction::read(&args.direction, &model.generator.config, &fingerprint)?;

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -16,11 +16,13 @@ use swinstyle_data::{
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::Device;
+use swinstyle_train::Task;
 use swinstyle_weights::Array;
 
 use super::{
     Context,
     codes::{make_folder, upload, write_code_array},
+    explain,
     model::ModelFile,
 };
 use crate::output::Status;
@@ -42,6 +44,9 @@ pub(super) struct Invert {
     /// Passes of refinement, for an encoder that was trained with model.refine_steps (ReStyle); without it as many as in training.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     refine: Option<u16>,
+    /// Also write NAME-attention.png: where the encoder looked, by level and by head, and where the image differs.
+    #[arg(long)]
+    explain: bool,
     /// Folder to write: NAME-inverted.png and NAME-inverted.safetensors (the W+ code) an image, and grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -87,8 +92,19 @@ pub(super) fn run(context: &Context, args: Invert) -> Result<Status> {
             let started = Instant::now();
             let inversion = invert_in(&model, &pictures, args.refine.map(usize::from), size, device)?;
             seconds += started.elapsed().as_secs_f64();
+            let mut sheets = match args.explain {
+                true => {
+                    let made: Vec<&Picture> = inversion.iter().map(|(made, _)| made).collect();
+                    explain::sheets(&model, &upload(pictures.iter().copied(), device)?, &pictures, &made)?
+                }
+                false => Vec::new(),
+            }
+            .into_iter();
             for ((file, source), (made, code)) in loaded.iter().zip(inversion) {
                 let name = unique_name(file, &mut names);
+                if let Some(sheet) = sheets.next() {
+                    write_png(&args.out.join(format!("{name}-attention.png")), &sheet)?;
+                }
                 let entry = write(&args.out, &name, file, source, &made, code)?;
                 if rows.len() < OVERVIEW {
                     rows.push([source.clone(), made.clone(), difference(source, &made, DIFFERENCE_GAIN)?]);
@@ -124,11 +140,16 @@ pub(super) fn run(context: &Context, args: Invert) -> Result<Status> {
     Ok(if failed { Status::Failed } else { Status::Done })
 }
 
-/// Side of the images that the model's encoder reads. Errors: a model without an encoder.
+/// Side of the images that the model's encoder reads. Errors: a model without an encoder, or whose encoder reads label maps.
 pub(super) fn encoder_size(model: &Model) -> Result<usize> {
     let encoder =
         model.encoder.as_ref().context("the model has no encoder: only a trained inversion model can invert")?;
-    Ok(encoder.0.config.image_size)
+    match Task::of(model)? {
+        Task::Segmentation { .. } => {
+            bail!("the model's encoder reads label maps, not images: use swinstyle segment2face")
+        }
+        Task::Inversion | Task::SuperResolution { .. } => Ok(encoder.0.config.image_size),
+    }
 }
 
 /// Inverts pictures of the encoder's size; returns reconstructions of that size and the codes `[n_styles, D]`.
@@ -164,7 +185,7 @@ fn invert_in(
 }
 
 /// The file's stem, numbered where another file of the batch has the same.
-fn unique_name(file: &Path, names: &mut HashSet<String>) -> String {
+pub(super) fn unique_name(file: &Path, names: &mut HashSet<String>) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut name = stem.clone();
     let mut i = 2;

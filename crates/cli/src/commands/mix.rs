@@ -43,7 +43,7 @@ pub(super) fn mix(context: &Context, args: Mix) -> Result<Status> {
     let device = context.device()?;
     let path = args.model.locate()?;
     let model = Model::load(&path, device)?;
-    check_layers(&model, &args.layers)?;
+    check_layers(&model, "--layers", &args.layers)?;
     let coarse = codes(&model, &args.coarse, args.truncation, device)?;
     let fine = codes(&model, &args.fine, args.truncation, device)?;
     make_folder(&args.out)?;

@@ -8,6 +8,7 @@ mod demo;
 mod directions;
 mod doctor;
 mod edit;
+mod explain;
 mod generate;
 mod invert;
 mod kernels;
@@ -16,6 +17,8 @@ mod mix;
 mod model;
 mod profile;
 mod project;
+mod showcase;
+mod tasks;
 mod train;
 
 use anyhow::Result;
@@ -52,6 +55,11 @@ enum Command {
     Ablate(ablate::Ablate),
     /// Invert images: W+ codes, reconstructions and an overview.
     Invert(invert::Invert),
+    /// Draw faces from label maps, several answers each.
+    #[command(name = "segment2face")]
+    Segment2Face(tasks::Segment2Face),
+    /// Draw large images from small ones, several answers each.
+    SuperResolve(tasks::SuperResolve),
     /// Make images of random codes.
     Generate(generate::Generate),
     /// Find directions of editing: by the weights, by samples of w, or by portraits' attributes.
@@ -117,6 +125,8 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Train(command) => train::run(&context, command),
         Command::Ablate(args) => ablate::run(&context, args),
         Command::Invert(args) => invert::run(&context, args),
+        Command::Segment2Face(args) => tasks::segment2face(&context, args),
+        Command::SuperResolve(args) => tasks::super_resolve(&context, args),
         Command::Generate(args) => generate::run(&context, args),
         Command::Directions(command) => directions::run(&context, command),
         Command::Edit(args) => edit::run(&context, args),

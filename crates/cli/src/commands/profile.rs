@@ -10,7 +10,7 @@ use swinstyle_data::{
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor, rng::Philox};
-use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Trainer, config};
+use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Samples, StepData, Trainer, config};
 
 use super::{Context, codes::upload, invert::encoder_size, model::ModelFile};
 use crate::{
@@ -93,12 +93,12 @@ fn train_step(file: Option<&std::path::Path>, device: Device) -> Result<(String,
     // Both regularisations in every step: what it costs at most.
     (config.loss.r1_interval, config.loss.path_length_interval) = (1, 1);
     let (batch, size) = (config.run.batch, config.model.size);
-    let images = portraits(batch, size, device)?;
+    let data = StepData { images: portraits(batch, size, device)?, labels: Vec::new() };
     let mut trainer = GeneratorTrainer::new(config, device)?;
     let mut step = 0;
     let pass = move || {
         step += 1;
-        Ok(trainer.step(step, &images).map(drop)?)
+        Ok(trainer.step(step, &data).map(drop)?)
     };
     Ok((format!("training step of {size} px with both regularisations, batch {batch}"), Box::new(pass)))
 }
@@ -109,13 +109,16 @@ fn encoder_step(file: Option<&std::path::Path>, model: &ModelFile, device: Devic
         None => config::parse(ENCODER, "the built-in configuration", &[])?,
     };
     let (batch, size) = (config.run.batch, config.model.image_size);
-    let images = portraits(batch, size, device)?;
+    let samples = Samples::take(&*config.task.open(&config.data, size)?, &config.task)?;
+    // Whatever the label maps show, a step takes as long.
+    let labels = vec![0; batch * size * size];
+    let data = StepData { images: portraits(batch, size, device)?, labels };
     let generator = Model::load(model.locate_generator()?, device)?;
-    let mut trainer = EncoderTrainer::new(config, generator, Vec::new(), device)?;
+    let mut trainer = EncoderTrainer::new(config, generator, samples, device)?;
     let mut step = 0;
     let pass = move || {
         step += 1;
-        Ok(trainer.step(step, &images).map(drop)?)
+        Ok(trainer.step(step, &data).map(drop)?)
     };
     Ok((format!("training step of an encoder of {size} px, batch {batch}"), Box::new(pass)))
 }

@@ -13,9 +13,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use swinstyle_models::Model;
 use swinstyle_tensor::Device;
 use swinstyle_train::{
-    EncoderTrainer, Event, GeneratorTrainer, Run, Stop, TrainError, Trainer,
+    EncoderTrainer, Event, GeneratorTrainer, Init, Run, Samples, Stop, TrainError, Trainer,
     config::{EncoderTraining, GeneratorTraining, load, located},
-    sample_pictures, train,
+    train,
 };
 
 use super::Context;
@@ -43,6 +43,9 @@ pub(super) struct Common {
     /// Go on from the newest whole checkpoint of the run folder.
     #[arg(long)]
     resume: bool,
+    /// Begin with the weights of this model file: of its networks those that are trained here, shapes must be the same.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// Stop cleanly with a checkpoint after this time, such as 90s, 30m or 2h.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time_limit: Option<Duration>,
@@ -84,18 +87,30 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
             let config: GeneratorTraining = load(&common.config, &common.overrides)?;
             let data = config.data.open(config.model.size)?;
             let mut trainer = GeneratorTrainer::new(config, device).map_err(|e| common.located(e))?;
+            if let Some(file) = &common.init {
+                say(context.output, trainer.start_from(&Model::load(file, device)?, file)?);
+            }
             start(context.output, &mut trainer, data, &common, device)
         }
         Command::Encoder(Encoder { generator, common }) => {
             let config: EncoderTraining = load(&common.config, &common.overrides)?;
             let model = Model::load(&generator, device)?;
             let size = config.model.image_size;
-            let data = config.data.open(size)?;
-            let samples = sample_pictures(&data)?;
-            let trainer = EncoderTrainer::new(config, model, samples, device);
-            start(context.output, &mut trainer.map_err(|e| common.located(e))?, data, &common, device)
+            let data = config.task.open(&config.data, size).map_err(|e| common.located(e))?;
+            let samples = Samples::take(&data, &config.task)?;
+            let mut trainer = EncoderTrainer::new(config, model, samples, device).map_err(|e| common.located(e))?;
+            if let Some(file) = &common.init {
+                say(context.output, trainer.start_from(&Model::load(file, device)?, file)?);
+            }
+            start(context.output, &mut trainer, data, &common, device)
         }
     }
+}
+
+/// What a training begins with.
+fn say(output: Output, init: &Init) {
+    let (taken, file, images, data) = (init.taken.join(" and "), &init.file, init.images_seen, &init.data);
+    output.note(format_args!("begins with the {taken} of {file} ({images} images of {data})"));
 }
 
 fn start(

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::portrait::{Attributes, Split};
 use super::renderer::{PortraitSet, Renderer};
-use super::style::{Label, Style};
+use super::style::Style;
 use super::{BACKGROUND, definition};
 use crate::picture::{write_atomic, write_label_png, write_png};
-use crate::{DataError, Result};
+use crate::{DataError, Label, Result};
 
 const HEADER: &str = "dataset.json";
 const MANIFEST: &str = "manifest.jsonl";
@@ -204,4 +204,22 @@ pub(crate) fn files_of_dataset(root: &Path) -> Result<Option<Vec<PathBuf>>> {
         Ok(root.join(entry.file))
     };
     manifest.lines().enumerate().map(entry).collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// The folder of label maps and the labels of a folder that [`write_dataset`] wrote with masks; nothing for any other folder.
+pub(crate) fn label_maps_of_dataset(root: &Path) -> Result<Option<(PathBuf, Vec<Label>)>> {
+    #[derive(Deserialize)]
+    struct Masks {
+        masks: bool,
+        labels: Vec<Label>,
+    }
+    let path = root.join(HEADER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(DataError::read(&path, source)),
+    };
+    let header: Masks =
+        serde_json::from_str(&text).map_err(|error| DataError::bad_folder(root, format!("{HEADER}: {error}")))?;
+    Ok(header.masks.then(|| (root.join("masks"), header.labels)))
 }

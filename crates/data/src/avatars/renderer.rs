@@ -10,19 +10,10 @@ use super::BACKGROUND;
 use super::portrait::{Layer, Portrait, Split};
 use super::style::Style;
 use crate::picture::Picture;
-use crate::{DataError, Result};
+use crate::{DataError, LabelMap, Result};
 
 /// Layers beyond this many bytes are drawn anew each time instead of being kept.
 const CACHE_BYTES: usize = 256 << 20;
-
-/// A label for each pixel of a portrait: the top-most layer that covers it by half or more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelMap {
-    /// The side in pixels.
-    pub size: usize,
-    /// Indices into [`Style::labels`].
-    pub labels: Vec<u8>, // [H, W]
-}
 
 /// Draws portraits of one style at one size; cheap to share between threads.
 ///

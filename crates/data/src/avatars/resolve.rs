@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::BACKGROUND;
 use super::catalogue::Entry;
 use super::definition::{self, AttributeValue, ColorReference, Definition, Element};
-use super::style::{Component, Fragment, Label, Palette, Part, Piece, Style, Variant};
-use crate::{DataError, Result};
+use super::style::{Component, Fragment, Palette, Part, Piece, Style, Variant};
+use crate::{DataError, Label, Result};
 
 /// Colours of the label PNGs, the same for a label in every style: the background as it is drawn, then hues that stay apart.
 const LABEL_COLORS: &[(&str, [u8; 3])] = &[
@@ -117,7 +117,7 @@ fn number_labels(entry: &Entry) -> Resolved<Vec<Label>> {
         }
         let color = LABEL_COLORS.iter().find(|(known, _)| *known == name);
         let (name, color) = *color.ok_or_else(|| format!("label `{name}` has no colour"))?;
-        labels.push(Label { index: labels.len() as u8, name, color });
+        labels.push(Label { index: labels.len() as u8, name: name.to_owned(), color });
     }
     Ok(labels)
 }

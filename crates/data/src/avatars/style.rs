@@ -5,18 +5,7 @@ use std::sync::Arc;
 use super::catalogue::CATALOGUE;
 use super::definition::Meta;
 use super::resolve::resolve;
-use crate::{DataError, Result};
-
-/// A region of the label map.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Label {
-    /// The value in the label map.
-    pub index: u8,
-    /// What is drawn there.
-    pub name: &'static str,
-    /// Its colour in the palette of label PNGs.
-    pub color: [u8; 3],
-}
+use crate::{DataError, Label, Result};
 
 /// A portrait style, ready to be sampled and drawn.
 pub struct Style {

@@ -71,7 +71,7 @@ pub(super) fn probe(path: &Path) -> Result<()> {
     open_decoder(path, BufReader::new(file)).map(|_| ())
 }
 
-pub(super) fn check_size(size: usize) -> Result<()> {
+pub(crate) fn check_size(size: usize) -> Result<()> {
     match size {
         1..=16384 => Ok(()),
         _ => Err(DataError::argument("image size", size, "between 1 and 16384 pixels")),
@@ -91,7 +91,7 @@ fn check_file(path: &Path) -> Result<()> {
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     check_file(path)?;
     fs::read(path).map_err(|source| DataError::read(path, source))
 }

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Picture;
-use crate::avatars::{Label, LabelMap};
-use crate::{DataError, Result};
+use crate::{DataError, Label, LabelMap, Result};
 
 /// Writes `bytes` to a hidden file beside `path` and renames it, so that a reader never sees half a file.
 ///

@@ -3,10 +3,10 @@
 use super::Picture;
 use crate::{DataError, Result};
 
-/// Between the pictures of a sheet.
-const GAP: usize = 2;
+/// Between the pictures of a sheet, in pixels.
+pub const GAP: usize = 2;
 /// The sheet's ground: lighter than a portrait's background, darker than paper.
-const GROUND: [u8; 3] = [0xf2, 0xf2, 0xf2];
+pub const GROUND: [u8; 3] = [0xf2, 0xf2, 0xf2];
 
 /// Puts pictures of one size on a sheet, row by row, with small gaps; a short last row stays empty at its end.
 ///
@@ -38,11 +38,7 @@ pub fn sheet<R: AsRef<[Picture]>>(rows: &[R]) -> Result<Picture> {
                 let size = format!("{} x {} with {} bytes", picture.width, picture.height, picture.rgb.len());
                 return Err(DataError::argument("grid picture", size, format!("{width} x {height} like the first")));
             }
-            let (top, left) = (GAP + i * (height + GAP), GAP + j * (width + GAP));
-            for y in 0..height {
-                let target = ((top + y) * sheet_width + left) * 3;
-                sheet.rgb[target..target + width * 3].copy_from_slice(&picture.rgb[y * width * 3..(y + 1) * width * 3]);
-            }
+            sheet.paste(picture, GAP + j * (width + GAP), GAP + i * (height + GAP));
         }
     }
     Ok(sheet)

@@ -85,7 +85,8 @@ fn labels_occur_where_their_part_is_drawn_and_nowhere_else() {
     let mut occurred = BTreeSet::new();
     for index in 0..1500 {
         let (drawn, mask) = (set.portrait(index).attributes(), set.mask(index).unwrap());
-        let present: BTreeSet<&str> = mask.labels.iter().map(|&label| labels[usize::from(label)].name).collect();
+        let present: BTreeSet<&str> =
+            mask.labels.iter().map(|&label| labels[usize::from(label)].name.as_str()).collect();
         for always in ["background", "skin", "clothes"] {
             assert!(present.contains(always), "{index}: {always}");
         }
@@ -119,7 +120,7 @@ fn masks_agree_with_the_picture() {
         let (picture, mask) = (set.picture(index).unwrap(), set.mask(index).unwrap());
         let skin_color = hex(&set.portrait(index).attributes().colors["skin"]);
         for (pixel, &label) in picture.rgb.chunks_exact(3).zip(&mask.labels) {
-            match labels[usize::from(label)].name {
+            match labels[usize::from(label)].name.as_str() {
                 "background" => {
                     background += 1;
                     background_exact += usize::from(pixel == BACKGROUND);

@@ -15,7 +15,7 @@ fn portraits(count: u64) -> Arc<Dataset> {
 }
 
 fn options() -> LoaderOptions {
-    LoaderOptions { batch_size: 5, seed: 3, shuffle: true, flip: true, threads: 2, prefetch: 3 }
+    LoaderOptions { batch_size: 5, seed: 3, shuffle: true, flip: true, label_maps: false, threads: 2, prefetch: 3 }
 }
 
 fn take(loader: &mut Loader, batches: usize) -> Vec<Batch> {

@@ -3,4 +3,5 @@
 mod avatars;
 mod datasets;
 mod folder;
+mod label_maps;
 mod loader;

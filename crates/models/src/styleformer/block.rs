@@ -16,7 +16,7 @@ use super::{Head, MapToStyleConfig, grouped};
 use crate::{Init, Params, Result, Spec, swin::mlp_hidden};
 
 /// Window on a map: the whole map where it is smaller.
-fn window(config: &MapToStyleConfig, side: usize) -> usize {
+pub(super) fn window(config: &MapToStyleConfig, side: usize) -> usize {
     config.window.min(side)
 }
 

@@ -21,6 +21,7 @@ mod block;
 mod config;
 mod conv_head;
 mod encoder;
+mod explain;
 mod grouped;
 mod map2style;
 mod presets;
@@ -28,6 +29,7 @@ mod pyramid;
 
 pub use config::{Codes, Head, Level, MapToStyleConfig, StyleformerConfig, Trunk};
 pub use encoder::{Styleformer, StyleformerOutput, Training};
+pub use explain::{AttentionMap, Explanation};
 pub use presets::PRESETS;
 
 #[cfg(test)]

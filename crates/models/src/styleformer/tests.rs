@@ -7,10 +7,10 @@ use super::{Head, Level, PRESETS, Styleformer, StyleformerConfig, map2style};
 use crate::{ModelError, Params, Spec, swin::Window};
 
 const CPU: Device = Device::Cpu;
-const HEADS: [Head; 3] = [Head::LearnableQuery, Head::SelfAttention, Head::Convolution];
+pub(super) const HEADS: [Head; 3] = [Head::LearnableQuery, Head::SelfAttention, Head::Convolution];
 
 /// Four stages on 32 px: maps of 16², 8², 4² and a last stage of 2².
-fn miniature(head: Head, multi_scale: bool) -> StyleformerConfig {
+pub(super) fn miniature(head: Head, multi_scale: bool) -> StyleformerConfig {
     let mut c = StyleformerConfig::preset("face256").unwrap();
     (c.image_size, c.generator_size, c.style_dim, c.multi_scale) = (32, 64, 5, multi_scale);
     c.backbone.patch = 2;
@@ -23,11 +23,11 @@ fn miniature(head: Head, multi_scale: bool) -> StyleformerConfig {
     c
 }
 
-fn images(batch: usize, c: &StyleformerConfig, dtype: DType) -> Tensor {
+pub(super) fn images(batch: usize, c: &StyleformerConfig, dtype: DType) -> Tensor {
     uniform("images", &[batch, c.image_size, c.image_size, c.backbone.in_channels], dtype, CPU).unwrap()
 }
 
-fn fresh(encoder: &Styleformer) -> Params {
+pub(super) fn fresh(encoder: &Styleformer) -> Params {
     Params::init(&encoder.specs(), 1, CPU).unwrap()
 }
 

@@ -43,6 +43,29 @@ pub(super) fn specs(config: &SwinConfig, stage: usize, block: usize) -> Vec<Spec
     ]
 }
 
+/// Window, shift and heads of a block's attention.
+fn attention(config: &SwinConfig, stage: usize, block: usize) -> WindowAttention {
+    let window = config.windows[stage].size();
+    let shift = if block % 2 == 1 { window.map(|w| w / 2) } else { [0, 0] };
+    WindowAttention::new(window, shift, config.heads[stage], config.dims[stage])
+}
+
+/// What a block's attention is computed from: qkv `[N, H, W, 3C]`, its bias `[3C]`, the bias table, and the windows.
+pub(crate) fn block_qkv<'a>(
+    config: &SwinConfig,
+    p: &'a Params,
+    stage: usize,
+    block: usize,
+    x: &Tensor, // [N, H, W, C]
+) -> Result<(Tensor, &'a Tensor, &'a Tensor, WindowAttention)> {
+    let at = name(stage, block);
+    let get = |key: &str| p.get(&format!("{at}.{key}"));
+    let (bias, table) = (get("attn.qkv.bias")?, get("attn.relative_position_bias_table")?);
+    let h = layer_norm(x, get("norm1.weight")?, get("norm1.bias")?, EPSILON)?;
+    let qkv = h.linear(get("attn.qkv.weight")?, Some(bias))?;
+    Ok((qkv, bias, table, attention(config, stage, block)))
+}
+
 /// Applies a block; `drop` is what happens to a branch before it is added.
 pub(super) fn forward(
     config: &SwinConfig,
@@ -54,11 +77,8 @@ pub(super) fn forward(
 ) -> Result<Tensor> {
     let at = name(stage, block);
     let get = |key: &str| p.get(&format!("{at}.{key}"));
-    let window = config.windows[stage].size();
-    let shift = if block % 2 == 1 { window.map(|w| w / 2) } else { [0, 0] };
-
+    let attention = attention(config, stage, block);
     let h = layer_norm(x, get("norm1.weight")?, get("norm1.bias")?, EPSILON)?;
-    let attention = WindowAttention::new(window, shift, config.heads[stage], config.dims[stage]);
     let h = shifted_window_attention(
         &h,
         get("attn.qkv.weight")?,

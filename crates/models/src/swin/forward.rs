@@ -92,3 +92,19 @@ impl Swin {
         Ok(SwinOutput { embed, blocks, stages, norm, pooled, logits })
     }
 }
+
+/// The input of a block, `[N, H, W, C]`, from what a forward pass kept.
+pub(crate) fn block_input(
+    config: &SwinConfig,
+    p: &Params,
+    stage: usize,
+    block: usize,
+    output: &SwinOutput,
+) -> Result<Tensor> {
+    let before: usize = config.depths[..stage].iter().sum();
+    match (stage, block) {
+        (0, 0) => Ok(output.embed.clone()),
+        (_, 0) => patches::merge(p, stage - 1, &output.stages[stage - 1]),
+        _ => Ok(output.blocks[before + block - 1].clone()),
+    }
+}

@@ -14,7 +14,8 @@ pub use config::{SwinConfig, Window};
 pub use forward::{Swin, SwinOutput};
 pub use patches::patch_merging;
 
-pub(crate) use block::mlp_hidden;
+pub(crate) use block::{block_qkv, mlp_hidden};
+pub(crate) use forward::block_input;
 pub(crate) use patches::gather_2x2;
 
 /// ε of every layer norm, as in torchvision.
