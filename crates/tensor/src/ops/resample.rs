@@ -14,6 +14,8 @@ use crate::{
 
 /// Longest side of a resampled image: the taps of a row and of a column are listed, and stay small next to the image.
 const MAX_SIDE: usize = 1 << 20;
+/// Elements of a pixel from which it is worth a task of its own.
+const LONG_PIXEL: usize = 256;
 
 /// A sparse matrix `[outputs, inputs]` in row form: which inputs an output position reads, with what weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,8 +198,13 @@ impl Tensor {
         let mut chosen = shape.to_vec();
         chosen[axis] = positions.len();
         let [outer, inner] = [&shape[..axis], &shape[axis + 1..]].map(|s| s.iter().product());
-        let [rows, one] = [Taps::positions(length, positions), Taps::positions(1, &[0])].map(Arc::new);
-        self.reshape(&[outer, length, 1, inner])?.resample(rows, one)?.reshape(&chosen)
+        let [taps, one] = [Taps::positions(length, positions), Taps::positions(1, &[0])].map(Arc::new);
+        // A row is one task: short pixels are taken along rows, long ones a row each.
+        let y = match inner < LONG_PIXEL {
+            true => self.reshape(&[outer, 1, length, inner])?.resample(one, taps)?,
+            false => self.reshape(&[outer, length, 1, inner])?.resample(taps, one)?,
+        };
+        y.reshape(&chosen)
     }
 
     /// Area pooling of `[N, H, W, C]` to `height × width`. PyTorch: `F.adaptive_avg_pool2d`.
