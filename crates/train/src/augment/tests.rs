@@ -88,33 +88,39 @@ fn a_shift_by_whole_pixels_is_exact_and_reflects_at_the_border() {
     }
 }
 
+/// How far a moved picture is from `f` at the mapped positions, where neither has a border within the filters' reach.
+fn error_inside(size: usize, map: [f64; 6], f: impl Fn(f64, f64) -> f64) -> f64 {
+    let moved = values(&moved(&smooth(size, &f), map));
+    let at = |i: usize| i as f64 + 0.5 - 0.5 * size as f64;
+    let inside = |x: f64, y: f64| x.abs().max(y.abs()) < 0.5 * size as f64 - 4.0;
+    let mut worst = 0.0_f64;
+    for (i, value) in moved.iter().enumerate() {
+        let (x, y) = (at(i % size), at(i / size));
+        let (sx, sy) = Affine(map).apply(x, y);
+        if inside(x, y) && inside(sx, sy) {
+            worst = worst.max((value - f(sx, sy)).abs());
+        }
+    }
+    worst
+}
+
 #[test]
-fn a_mirror_and_quarter_turns_move_the_picture_as_they_should() {
+fn mirrors_and_quarter_turns_move_the_picture_as_they_should() {
     let f = |x: f64, y: f64| (0.5 * x).sin() + 0.3 * (0.4 * y + 0.2).cos();
-    let x = smooth(12, f);
-    for (map, expected) in [
-        ([-1.0, 0.0, 0.0, 0.0, 1.0, 0.0], smooth(12, |x, y| f(-x, y))),
-        ([0.0, -1.0, 0.0, 1.0, 0.0, 0.0], smooth(12, |x, y| f(-y, x))),
-        ([-1.0, 0.0, 0.0, 0.0, -1.0, 0.0], smooth(12, |x, y| f(-x, -y))),
-    ] {
-        let error = farthest(&values(&moved(&x, map)), &values(&expected));
-        assert!(error < 0.01, "{map:?}: {error}");
+    for map in [[-1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0]] {
+        let error = error_inside(20, map, f);
+        assert!(error < 0.02, "{map:?}: {error}");
     }
 }
 
 #[test]
 fn rotation_scale_and_fractional_shift_sample_a_smooth_picture_where_they_should() {
-    // A bump far from the border.
-    let f = |x: f64, y: f64| (-((x - 1.0).powi(2) + 0.7 * (y + 0.5).powi(2)) / 12.0).exp();
-    let x = smooth(24, f);
+    let f = |x: f64, y: f64| (0.4 * x + 0.3).sin() * (0.3 * y - 0.1).cos();
     let (s, c) = (PI / 5.0).sin_cos();
     for map in [[c, -s, 0.0, s, c, 0.0], [1.3, 0.0, 0.0, 0.0, 1.3, 0.0], [1.0, 0.0, 0.37, 0.0, 1.0, -1.61]] {
-        let expected = smooth(24, |px, py| {
-            let (x, y) = Affine(map).apply(px, py);
-            f(x, y)
-        });
-        let error = farthest(&values(&moved(&x, map)), &values(&expected));
-        assert!(error < 0.01, "{map:?}: {error}");
+        let error = error_inside(24, map, f);
+        // A tenth of a pixel would make 0.04.
+        assert!(error < 0.02, "{map:?}: {error}");
     }
 }
 
@@ -179,14 +185,14 @@ fn transformations_are_applied_as_often_as_p_says() {
     let x = Tensor::full(0.5, &[400, 1, 1, 3], DType::F32, Device::Cpu).unwrap();
     let share = |p: f64| {
         let y = augment.apply(&x, p, &mut Philox::new(2, 0)).unwrap().to_vec().unwrap();
-        y.chunks(3).filter(|c| *c != [0.5; 3]).count() as f64 / 400.0
+        y.chunks(3).filter(|c| (c[0] - 0.5).abs() > 1e-4).count() as f64 / 400.0
     };
     // Of a grey pixel brightness and contrast show, and the luma flip half of the time.
     for p in [0.1, 0.5] {
         let expected = 1.0 - (1.0 - p) * (1.0 - p) * (1.0 - 0.5 * p);
         assert!((share(p) - expected).abs() < 0.08, "{p}: {} {expected}", share(p));
     }
-    assert_eq!(share(1.0), 1.0);
+    assert!(share(1.0) > 0.99);
 }
 
 fn config(text: &str) -> AugmentConfig {
