@@ -3,10 +3,16 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
-use swinstyle_models::foreign::{ArcFace, Lpips};
+use swinstyle_models::{
+    ModelError,
+    foreign::{ArcFace, Lpips},
+};
 use swinstyle_tensor::{Device, Tensor};
 
-use crate::{Result, TrainError, config::EncoderLoss};
+use crate::{
+    Result,
+    config::{EncoderLoss, bad_key},
+};
 
 /// The frozen networks that a configuration names.
 pub(crate) struct ForeignLosses {
@@ -17,18 +23,21 @@ pub(crate) struct ForeignLosses {
 impl ForeignLosses {
     /// Reads the networks whose weight is above 0. Errors: a weight without a file, and what the files lack.
     pub(crate) fn load(loss: &EncoderLoss, device: Device) -> Result<Self> {
-        let unnamed = |key: &str, what: &str| TrainError::Config {
-            path: format!("loss.{key}"),
-            detail: format!("needs the weights of {what}: loss.{key}_weights = \"FILE.safetensors\""),
+        let unnamed = |key: &str, what: &str| {
+            let detail = format!("needs the weights of {what}: loss.{key}_weights = \"FILE.safetensors\"");
+            bad_key(&format!("loss.{key}"), detail)
         };
+        let unfit = |key: &'static str| move |e: ModelError| bad_key(key, e.to_string());
         let lpips = match loss.lpips > 0.0 {
             true if loss.lpips_weights.is_empty() => return Err(unnamed("lpips", "LPIPS (trunk and linear heads)")),
-            true => Some((loss.lpips, Lpips::load(&loss.lpips_weights, device)?)),
+            true => Some((loss.lpips, Lpips::load(&loss.lpips_weights, device).map_err(unfit("loss.lpips_weights"))?)),
             false => None,
         };
         let identity = match (loss.identity > 0.0, &loss.identity_weights) {
             (true, None) => return Err(unnamed("identity", "ArcFace IR-SE50")),
-            (true, Some(path)) => Some((loss.identity, ArcFace::load(path, device)?)),
+            (true, Some(path)) => {
+                Some((loss.identity, ArcFace::load(path, device).map_err(unfit("loss.identity_weights"))?))
+            }
             (false, _) => None,
         };
         Ok(Self { lpips, identity })
