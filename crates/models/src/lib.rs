@@ -7,6 +7,7 @@ mod checkpoint;
 mod defaults;
 pub mod edit;
 mod error;
+pub mod foreign;
 mod latent_discriminator;
 pub mod layers;
 mod model;

@@ -235,6 +235,11 @@ impl Model {
         no_grad(|| self.generator.synthesis(&self.generator_params, w_plus, &mut Noise::Fixed, None))
     }
 
+    /// w `[count, D]` of fixed codes: see [`Generator::sample_w`].
+    pub fn sample_w(&self, count: usize) -> Result<Tensor> {
+        self.generator.sample_w(&self.generator_params, count, self.w_avg.device())
+    }
+
     /// The codes `[N, n_styles, D]` of latent codes z `[N, D]` with truncation ψ: the first half of [`Model::generate`].
     pub fn random_codes(&self, z: &Tensor, truncation_psi: f64) -> Result<Tensor> {
         no_grad(|| {
@@ -260,10 +265,7 @@ fn w_avg(array: &Array, style_dim: usize, device: Device) -> Result<Tensor> {
 /// Mean of w over 4096 fixed codes.
 pub fn mean_w(generator: &Generator, params: &Params, device: Device) -> Result<Tensor> {
     let d = generator.config.style_dim;
-    no_grad(|| {
-        let z = swinstyle_tensor::rng::Philox::new(0, 0).normal(&[4096, d], device)?;
-        Ok(generator.mapping(params, &z)?.mean(&[0])?.reshape(&[d])?)
-    })
+    Ok(generator.sample_w(params, 4096, device)?.mean(&[0])?.reshape(&[d])?)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &'static str, value: Value) -> Result<T> {

@@ -29,13 +29,51 @@ pub struct IrSe {
 }
 
 /// One residual unit.
-struct Unit {
-    at: String,
-    inputs: usize,
-    outputs: usize,
-    stride: usize,
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    /// Where its parameters are.
+    pub(crate) at: String,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) squeezed: usize,
+    pub(crate) stride: usize,
     /// Last of its stage.
-    last: bool,
+    pub(crate) last: bool,
+}
+
+impl Unit {
+    pub(crate) fn specs(&self) -> Vec<Spec> {
+        let at = |key: &str| format!("{}.{key}", self.at);
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let mut specs = Vec::new();
+        if inputs != outputs {
+            specs.extend(conv_specs(&at("shortcut_layer.0"), 1, inputs, outputs));
+            specs.extend(norm_specs(&at("shortcut_layer.1"), outputs));
+        }
+        specs.extend(norm_specs(&at("res_layer.0"), inputs));
+        specs.extend(conv_specs(&at("res_layer.1"), 3, inputs, outputs));
+        specs.push(slope_spec(&at("res_layer.2"), outputs));
+        specs.extend(conv_specs(&at("res_layer.3"), 3, outputs, outputs));
+        specs.extend(norm_specs(&at("res_layer.4"), outputs));
+        specs.extend(conv_specs(&at("res_layer.5.fc1"), 1, outputs, self.squeezed));
+        specs.extend(conv_specs(&at("res_layer.5.fc2"), 1, self.squeezed, outputs));
+        specs
+    }
+}
+
+/// The input layer's parameters.
+pub(crate) fn stem_specs(inputs: usize, outputs: usize) -> Vec<Spec> {
+    let mut specs = conv_specs("input_layer.0", 3, inputs, outputs);
+    specs.extend(norm_specs("input_layer.1", outputs));
+    specs.push(slope_spec("input_layer.2", outputs));
+    specs
+}
+
+/// The input layer: convolution, batch norm, PReLU.
+pub(crate) fn stem(p: &Params, images: &Tensor, statistics: Option<&mut Statistics>) -> Result<Tensor> {
+    let x = conv2d(images, p.get("input_layer.0.weight")?, 1, 1)?;
+    let x = batch_norm(p, "input_layer.1", &x, statistics)?;
+    prelu(&x, p.get("input_layer.2.weight")?)
 }
 
 impl IrSe {
@@ -56,7 +94,8 @@ impl IrSe {
                     _ => 1,
                 };
                 let at = format!("body.{}", units.len());
-                units.push(Unit { at, inputs, outputs, stride, last: block + 1 == depth });
+                let squeezed = (outputs / SQUEEZE).max(1);
+                units.push(Unit { at, inputs, outputs, squeezed, stride, last: block + 1 == depth });
                 inputs = outputs;
             }
         }
@@ -66,24 +105,8 @@ impl IrSe {
     /// Parameters and running statistics.
     pub fn specs(&self) -> Vec<Spec> {
         let c = &self.config;
-        let mut specs = conv_specs("input_layer.0", 3, c.in_channels, c.dims[0]);
-        specs.extend(norm_specs("input_layer.1", c.dims[0]));
-        specs.push(slope_spec("input_layer.2", c.dims[0]));
-        for u in self.units() {
-            let at = |key: &str| format!("{}.{key}", u.at);
-            if u.inputs != u.outputs {
-                specs.extend(conv_specs(&at("shortcut_layer.0"), 1, u.inputs, u.outputs));
-                specs.extend(norm_specs(&at("shortcut_layer.1"), u.outputs));
-            }
-            specs.extend(norm_specs(&at("res_layer.0"), u.inputs));
-            specs.extend(conv_specs(&at("res_layer.1"), 3, u.inputs, u.outputs));
-            specs.push(slope_spec(&at("res_layer.2"), u.outputs));
-            specs.extend(conv_specs(&at("res_layer.3"), 3, u.outputs, u.outputs));
-            specs.extend(norm_specs(&at("res_layer.4"), u.outputs));
-            let squeezed = (u.outputs / SQUEEZE).max(1);
-            specs.extend(conv_specs(&at("res_layer.5.fc1"), 1, u.outputs, squeezed));
-            specs.extend(conv_specs(&at("res_layer.5.fc2"), 1, squeezed, u.outputs));
-        }
+        let mut specs = stem_specs(c.in_channels, c.dims[0]);
+        specs.extend(self.units().iter().flat_map(Unit::specs));
         specs
     }
 
@@ -94,9 +117,7 @@ impl IrSe {
         images: &Tensor, // [N, H, W, C] in [−1, 1]
         mut statistics: Option<&mut Statistics>,
     ) -> Result<SwinOutput> {
-        let x = conv2d(images, p.get("input_layer.0.weight")?, 1, 1)?;
-        let x = batch_norm(p, "input_layer.1", &x, statistics.as_deref_mut())?;
-        let embed = prelu(&x, p.get("input_layer.2.weight")?)?;
+        let embed = stem(p, images, statistics.as_deref_mut())?;
         let mut x = embed.clone();
         let (mut blocks, mut stages) = (Vec::new(), Vec::new());
         for u in self.units() {
@@ -112,12 +133,14 @@ impl IrSe {
     }
 }
 
-fn unit(p: &Params, u: &Unit, x: &Tensor, mut statistics: Option<&mut Statistics>) -> Result<Tensor> {
+/// The unit's function.
+pub(crate) fn unit(p: &Params, u: &Unit, x: &Tensor, mut statistics: Option<&mut Statistics>) -> Result<Tensor> {
     let at = |key: &str| format!("{}.{key}", u.at);
     let weight = |key: &str| p.get(&format!("{}.{key}.weight", u.at));
     let shortcut = match u.inputs == u.outputs {
-        // A strided 1×1 pooling: every stride-th pixel.
-        true => every(x, u.stride)?,
+        // Every stride-th pixel.
+        true if u.stride > 1 => x.max_pool2d(1, u.stride)?,
+        true => x.clone(),
         false => {
             let y = conv2d(x, weight("shortcut_layer.0")?, u.stride, 0)?;
             batch_norm(p, &at("shortcut_layer.1"), &y, statistics.as_deref_mut())?
@@ -143,7 +166,7 @@ fn conv_specs(at: &str, kernel: usize, inputs: usize, outputs: usize) -> Vec<Spe
     ]
 }
 
-fn norm_specs(at: &str, channels: usize) -> Vec<Spec> {
+pub(crate) fn norm_specs(at: &str, channels: usize) -> Vec<Spec> {
     let spec = |key: &str, value| Spec::new(format!("{at}.{key}"), &[channels], Init::Constant(value));
     vec![spec("weight", 1.0), spec("bias", 0.0), spec("running_mean", 0.0).buffer(), spec("running_var", 1.0).buffer()]
 }
@@ -154,7 +177,7 @@ fn slope_spec(at: &str, channels: usize) -> Spec {
 
 /// `(x − μ)/√(σ² + ε) · γ + β` over the channels. With `statistics` μ and σ² are the batch's and are put there (σ² with Bessel's
 /// correction); without, the running ones. PyTorch: `nn.BatchNorm2d`.
-fn batch_norm(p: &Params, at: &str, x: &Tensor, statistics: Option<&mut Statistics>) -> Result<Tensor> {
+pub(crate) fn batch_norm(p: &Params, at: &str, x: &Tensor, statistics: Option<&mut Statistics>) -> Result<Tensor> {
     let get = |key: &str| p.get(&format!("{at}.{key}"));
     let (gamma, beta) = (get("weight")?, get("bias")?);
     let Some(statistics) = statistics else {
@@ -183,17 +206,6 @@ fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
 
 fn relu(x: &Tensor) -> Result<Tensor> {
     Ok(x.maximum(&Tensor::full(0.0, &[1], x.dtype(), x.device())?)?)
-}
-
-/// Every `stride`-th pixel from the first on. PyTorch: `nn.MaxPool2d(1, stride)`.
-fn every(x: &Tensor, stride: usize) -> Result<Tensor> {
-    if stride == 1 {
-        return Ok(x.clone());
-    }
-    let &[n, h, w, c] = x.shape() else { return Ok(x.clone()) };
-    let rows = x.reshape(&[n, h / stride, stride * w * c])?.slice(2, 0, w * c)?;
-    let pixels = rows.reshape(&[n, h / stride, w / stride, stride * c])?.slice(3, 0, c)?;
-    Ok(pixels)
 }
 
 #[cfg(test)]
@@ -273,6 +285,6 @@ mod tests {
     #[test]
     fn every_second_pixel_is_the_even_ones() {
         let x = Tensor::from_vec((0..16).map(|v| v as f32).collect(), &[1, 4, 4, 1], Device::Cpu).unwrap();
-        assert_eq!(every(&x, 2).unwrap().to_vec().unwrap(), [0.0, 2.0, 8.0, 10.0]);
+        assert_eq!(x.max_pool2d(1, 2).unwrap().to_vec().unwrap(), [0.0, 2.0, 8.0, 10.0]);
     }
 }

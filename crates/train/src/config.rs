@@ -304,6 +304,9 @@ pub struct GeneratorTraining {
     pub optimizer: OptimizerConfig,
     /// Objective.
     pub loss: GanLoss,
+    /// Adaptive augmentation of what the discriminator sees; without the section there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<crate::augment::AugmentConfig>,
 }
 
 /// Form of the distribution alignment loss [paper names it].
@@ -338,6 +341,18 @@ pub struct EncoderLoss {
     /// λ of e4e's Σ ‖w_i − w_0‖.
     #[serde(default)]
     pub delta: f64,
+    /// λ of LPIPS.
+    #[serde(default)]
+    pub lpips: f64,
+    /// The file or files with LPIPS' trunk and linear heads, as the process finds them from where it runs.
+    #[serde(default, deserialize_with = "crate::foreign::files")]
+    pub lpips_weights: Vec<std::path::PathBuf>,
+    /// λ of the identity loss.
+    #[serde(default)]
+    pub identity: f64,
+    /// The file with ArcFace's IR-SE50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_weights: Option<std::path::PathBuf>,
 }
 
 /// e4e's progressive stages [ref, arXiv 2102.02766, §4.2]: at first all styles are style 0; from `start_images` on another one is let go every
@@ -430,9 +445,10 @@ pub fn parse<C: DeserializeOwned>(text: &str, shown: &str, overrides: &[String])
                 place.insert(part.to_string(), value.clone());
                 break;
             }
-            place = match place.get_mut(part) {
-                Some(toml::Value::Table(t)) => t,
-                _ => return Err(bad(format!("there is no section `{part}`"))),
+            // A section may be left out of the file; what no configuration knows is refused below.
+            place = match place.entry(part).or_insert_with(|| toml::Table::new().into()) {
+                toml::Value::Table(t) => t,
+                _ => return Err(bad(format!("`{part}` is no section"))),
             };
         }
         // Checked one by one, so that the error names the override at fault.

@@ -20,10 +20,11 @@ use crate::{
     Adam, Result, StepData, TrainError, Trainer,
     adversary::{Adversary, Inverted},
     config::{Alignment, EncoderTraining, RunConfig, bad_key, check_run},
-    generator::{to_json, training_record},
+    foreign::ForeignLosses,
     init::{self, Init},
     losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
     optimizer::Gradients,
+    record::{state_header, to_json, training_record},
     run::{Losses, parts},
     task::{self, Samples, Task},
 };
@@ -42,6 +43,7 @@ pub struct EncoderTrainer {
     model: Model,
     encoder: Styleformer,
     features: Option<DiscriminatorFeatures>,
+    foreign: ForeignLosses,
     /// Encoder's weights under their names and, when the decoder is trained too, the generator's under `generator.`.
     params: Params,
     ema: Params,
@@ -114,6 +116,7 @@ impl EncoderTrainer {
             }
             _ => None,
         };
+        let foreign = ForeignLosses::load(&config.loss, device)?;
         let mut params = Params::init(&encoder.specs(), config.run.seed, device)?;
         if config.train_decoder {
             for (name, value) in model.generator_params.iter() {
@@ -135,6 +138,7 @@ impl EncoderTrainer {
             model,
             encoder,
             features,
+            foreign,
             params,
             ema,
             adam,
@@ -284,6 +288,9 @@ impl EncoderTrainer {
         };
         if let Some(features) = &self.features {
             add("perceptual", l.perceptual, features.distance(inverted.made, inverted.source)?)?;
+        }
+        for (name, weight, term) in self.foreign.terms(inverted.made, inverted.source)? {
+            add(name, weight, term)?;
         }
         if l.w_norm > 0.0 {
             add("w_norm", l.w_norm, w_norm(offsets)?)?;
@@ -452,15 +459,8 @@ impl Trainer for EncoderTrainer {
     }
 
     fn header(&self, step: u64) -> Result<CheckpointHeader> {
-        Ok(CheckpointHeader {
-            architecture: "swinstyleformer-training".into(),
-            preset: self.config.model.preset_name().unwrap_or_default().into(),
-            config: self.config_json()?,
-            step,
-            images_seen: step * self.config.run.batch as u64,
-            data: self.config.data.describe()?,
-            seed: self.config.run.seed,
-            created_by: concat!("swinstyle ", env!("CARGO_PKG_VERSION")).into(),
-        })
+        let preset = self.config.model.preset_name().unwrap_or_default();
+        let parts = (&self.config.run, &self.config.data);
+        state_header("swinstyleformer-training", preset, &self.config, parts, step)
     }
 }

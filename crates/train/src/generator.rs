@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use swinstyle_data::{Picture, picture::grid};
 use swinstyle_models::{
-    Model, Params,
+    Model, Params, mean_w,
     stylegan2::{Discriminator, Generator, Noise},
 };
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
@@ -13,16 +13,16 @@ use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
 
 use crate::{
     Adam, Result, StepData, Trainer,
+    augment::{Adaptive, Augment},
     config::{GeneratorTraining, RunConfig, bad_key, check_run},
     init::{self, Init},
     losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty, share_positive},
     optimizer::{Gradients, descend},
+    record::{state_header, to_json, training_record},
     run::parts,
     state::save_tensor,
 };
 
-/// Codes whose mean w is the centre of truncation.
-const AVERAGE_CODES: usize = 4096;
 /// Images of a sample grid, in rows of eight.
 const SAMPLES: usize = 32;
 
@@ -32,6 +32,17 @@ enum Draw {
     Discriminator,
     Generator,
     PathLength,
+    Augment,
+}
+
+/// Images that a step augments, each with random numbers of its own.
+#[derive(Clone, Copy)]
+enum Seen {
+    Real,
+    Fake,
+    RealForR1,
+    FakeForGenerator,
+    Preview,
 }
 
 /// State of a generator training.
@@ -47,6 +58,8 @@ pub struct GeneratorTrainer {
     adam_d: Adam,
     /// Running mean of the path lengths, a scalar.
     path_length_mean: Tensor,
+    /// What the discriminator sees, where the configuration augments it.
+    augment: Option<(Augment, Adaptive)>,
     init: Option<Init>,
 }
 
@@ -73,6 +86,13 @@ impl GeneratorTrainer {
         if !(0.0..=1.0).contains(&l.style_mixing) {
             return Err(bad("loss.style_mixing", format!("{} is not a probability", l.style_mixing)));
         }
+        let augment = match &config.augment {
+            Some(a) => {
+                a.validate()?;
+                Some((Augment::new(&a.kind, device)?, Adaptive::new(a.clone())))
+            }
+            None => None,
+        };
         let generator = Generator::new(config.model.generator())?;
         let discriminator = Discriminator::new(config.model.discriminator())?;
         let g = Params::init(&generator.specs(), config.run.seed, device)?;
@@ -81,7 +101,21 @@ impl GeneratorTrainer {
         let adam_d = Adam::new(&d, trained)?;
         let path_length_mean = Tensor::from_vec(vec![0.0_f32], &[], device)?;
         let ema = g.clone();
-        Ok(Self { config, device, generator, discriminator, g, d, ema, adam_g, adam_d, path_length_mean, init: None })
+        let init = None;
+        Ok(Self {
+            config,
+            device,
+            generator,
+            discriminator,
+            g,
+            d,
+            ema,
+            adam_g,
+            adam_d,
+            path_length_mean,
+            augment,
+            init,
+        })
     }
 
     /// Begins with the weights of another model, and its discriminator's where it has one. Returns what was taken.
@@ -102,6 +136,19 @@ impl GeneratorTrainer {
         Philox::new(self.config.run.seed, step * 4 + draw as u64 + 1)
     }
 
+    /// Random numbers of the augmentation: a stretch of the step's stream for each use.
+    fn augment_rng(&self, step: u64, seen: Seen) -> Philox {
+        Philox { position: (seen as u64) << 40, ..self.rng(step, Draw::Augment) }
+    }
+
+    /// Images as the discriminator sees them.
+    fn seen(&self, images: &Tensor, rng: &mut Philox) -> Result<Tensor> {
+        match &self.augment {
+            Some((augment, adaptive)) => augment.apply(images, adaptive.p(), rng),
+            None => Ok(images.clone()),
+        }
+    }
+
     /// W+ codes of a batch; with the configured probability two codes share the layers.
     fn codes(&self, p: &Params, n: usize, rng: &mut Philox) -> Result<Tensor> {
         let (d, styles) = (self.config.model.style_dim, self.generator.config.n_styles());
@@ -118,6 +165,7 @@ impl GeneratorTrainer {
 
     fn discriminator_step(&mut self, step: u64, real: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
         let mut rng = self.rng(step, Draw::Discriminator);
+        let [mut of_real, mut of_fake] = [Seen::Real, Seen::Fake].map(|s| self.augment_rng(step, s));
         let options =
             self.config.optimizer.options(self.images(step), self.config.run.images).lazy(self.config.loss.r1_interval);
         let d = self.d.leaves(|_| true);
@@ -131,8 +179,8 @@ impl GeneratorTrainer {
                 let w = self.codes(&self.g, n, &mut rng)?;
                 Ok(self.generator.synthesis(&self.g, &w, &mut Noise::Random(&mut rng), None)?)
             })?;
-            let on_real = self.discriminator.forward(&d, real, None)?;
-            let on_fake = self.discriminator.forward(&d, &fake, None)?;
+            let on_real = self.discriminator.forward(&d, &self.seen(real, &mut of_real)?, None)?;
+            let on_fake = self.discriminator.forward(&d, &self.seen(&fake, &mut of_fake)?, None)?;
             let loss = discriminator_logistic(&on_real, &on_fake)?;
             gradients.add(&loss, share, &d, &self.adam_d)?;
             losses.extend([
@@ -141,6 +189,9 @@ impl GeneratorTrainer {
                 ("logits_fake", on_fake.detach().mean_all()?),
                 ("d_accuracy", accuracy(&on_real, &on_fake)?),
             ]);
+            if let Some((_, adaptive)) = &mut self.augment {
+                adaptive.observe(&on_real);
+            }
         }
         gradients.clip(self.config.optimizer.clip_norm, "d_grad_norm", &mut losses)?;
         gradients.apply(&mut self.d, &mut self.adam_d, &options)?;
@@ -148,20 +199,29 @@ impl GeneratorTrainer {
         if interval > 0 && step.is_multiple_of(interval) {
             let d = self.d.leaves(|_| true);
             let mut gradients = Gradients::default();
+            let mut of_real = self.augment_rng(step, Seen::RealForR1);
             for real in &reals {
                 let real = real.as_leaf();
-                let r1 = r1_penalty(&self.discriminator.forward(&d, &real, None)?, &real)?;
+                let seen = self.seen(&real, &mut of_real)?;
+                let r1 = r1_penalty(&self.discriminator.forward(&d, &seen, None)?, &real)?;
                 let weight = 0.5 * self.config.loss.r1_gamma * interval as f64;
                 gradients.add(&r1.scale(weight)?, share, &d, &self.adam_d)?;
                 losses.push(("r1", r1.detach()));
             }
             gradients.apply(&mut self.d, &mut self.adam_d, &options)?;
         }
+        if let Some((_, adaptive)) = &mut self.augment {
+            let rt = adaptive.adjust(step)?.map(|rt| ("ada_rt", rt));
+            for (name, value) in [("ada_p", adaptive.p())].into_iter().chain(rt) {
+                losses.push((name, Tensor::from_vec(vec![value as f32], &[], self.device)?));
+            }
+        }
         Ok(losses)
     }
 
     fn generator_step(&mut self, step: u64, n: usize) -> Result<Vec<(&'static str, Tensor)>> {
         let mut rng = self.rng(step, Draw::Generator);
+        let mut of_fake = self.augment_rng(step, Seen::FakeForGenerator);
         let l = self.config.loss.clone();
         let interval = if l.path_length_weight > 0.0 { l.path_length_interval } else { 0 };
         let options = self.config.optimizer.options(self.images(step), self.config.run.images).lazy(interval);
@@ -172,7 +232,8 @@ impl GeneratorTrainer {
         for _ in 0..count {
             let w = self.codes(&g, n / count, &mut rng)?;
             let fake = self.generator.synthesis(&g, &w, &mut Noise::Random(&mut rng), None)?;
-            let loss = generator_logistic(&self.discriminator.forward(&self.d, &fake, None)?)?;
+            let seen = self.seen(&fake, &mut of_fake)?;
+            let loss = generator_logistic(&self.discriminator.forward(&self.d, &seen, None)?)?;
             gradients.add(&loss, 1.0 / count as f64, &g, &self.adam_g)?;
             losses.push(("g_loss", loss.detach()));
         }
@@ -204,13 +265,9 @@ impl GeneratorTrainer {
         step * self.config.run.batch as u64
     }
 
-    /// Mean w of the averaged mapping network over [`AVERAGE_CODES`] codes, the same ones each time.
+    /// Mean w of the averaged mapping network.
     fn w_avg(&self) -> Result<Tensor> {
-        let d = self.config.model.style_dim;
-        no_grad(|| {
-            let z = Philox::new(self.config.run.seed, 0).normal(&[AVERAGE_CODES, d], self.device)?;
-            Ok(self.generator.mapping(&self.ema, &z)?.mean(&[0])?.reshape(&[d])?)
-        })
+        Ok(mean_w(&self.generator, &self.ema, self.device)?)
     }
 }
 
@@ -248,6 +305,11 @@ impl Trainer for GeneratorTrainer {
         Ok(losses)
     }
 
+    fn preview(&self, images: &Tensor) -> Result<Option<Picture>> {
+        let Some((augment, _)) = &self.augment else { return Ok(None) };
+        augment.preview(images, &mut self.augment_rng(0, Seen::Preview)).map(Some)
+    }
+
     fn sample(&mut self) -> Result<Picture> {
         let size = self.config.model.size;
         let images = no_grad(|| -> Result<Tensor> {
@@ -267,6 +329,9 @@ impl Trainer for GeneratorTrainer {
         self.d.to_archive("d.", &d, archive)?;
         self.adam_g.save("g_optim.", archive)?;
         self.adam_d.save("d_optim.", archive)?;
+        if let Some((_, adaptive)) = &self.augment {
+            adaptive.save(archive)?;
+        }
         Init::save(self.init.as_ref(), archive)?;
         save_tensor("path_length_mean", &self.path_length_mean, archive)
     }
@@ -281,6 +346,9 @@ impl Trainer for GeneratorTrainer {
         self.init = Init::load(archive)?;
         let mean = archive.get("path_length_mean")?.data.clone();
         self.path_length_mean = Tensor::from_vec(mean, &[], self.device)?;
+        if let Some((_, adaptive)) = &mut self.augment {
+            adaptive.load(archive)?;
+        }
         Ok(())
     }
 
@@ -305,28 +373,6 @@ impl Trainer for GeneratorTrainer {
     }
 
     fn header(&self, step: u64) -> Result<CheckpointHeader> {
-        Ok(CheckpointHeader {
-            architecture: "stylegan2-training".into(),
-            preset: String::new(),
-            config: self.config_json()?,
-            step,
-            images_seen: self.images(step),
-            data: self.config.data.describe()?,
-            seed: self.config.run.seed,
-            created_by: concat!("swinstyle ", env!("CARGO_PKG_VERSION")).into(),
-        })
+        state_header("stylegan2-training", "", &self.config, (&self.config.run, &self.config.data), step)
     }
-}
-
-pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| bad_key("configuration", format!("cannot be written: {e}")))
-}
-
-/// What a model's file says about the training of one of its networks.
-pub(crate) fn training_record(header: &CheckpointHeader, init: Option<&Init>) -> Result<Value> {
-    let mut record = serde_json::json!({ "config": header.config, "images_seen": header.images_seen });
-    if let Some(init) = init {
-        record[init::KEY] = to_json(init)?;
-    }
-    Ok(record)
 }

@@ -38,7 +38,7 @@ impl Init {
     /// For a training state: a resumed run exports the same record.
     pub(crate) fn save(this: Option<&Self>, archive: &mut Archive) -> Result<()> {
         if let Some(init) = this {
-            archive.metadata.insert(KEY.into(), crate::generator::to_json(init)?.to_string());
+            archive.metadata.insert(KEY.into(), crate::record::to_json(init)?.to_string());
         }
         Ok(())
     }

@@ -5,14 +5,17 @@
 
 pub mod ablation;
 pub mod adversary;
+pub mod augment;
 pub mod config;
 mod encoder;
 mod error;
+mod foreign;
 mod generator;
 mod init;
 pub mod losses;
 mod optimizer;
 mod project;
+mod record;
 mod run;
 mod schedule;
 mod state;

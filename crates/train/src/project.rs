@@ -188,11 +188,8 @@ pub fn project(
 /// Root of the mean squared distance of w from its mean, per component.
 fn deviation_of_w(model: &Model) -> Result<f64> {
     let d = model.generator.config.style_dim;
-    no_grad(|| {
-        let z = Philox::new(0, 0).normal(&[SAMPLES, d], model.w_avg.device())?;
-        let w = model.generator.mapping(&model.generator_params, &z)?;
-        Ok(w.sub(&model.w_avg.reshape(&[1, d])?)?.square()?.mean_all()?.item()?.sqrt())
-    })
+    let w = model.sample_w(SAMPLES)?;
+    Ok(w.sub(&model.w_avg.reshape(&[1, d])?)?.square()?.mean_all()?.item()?.sqrt())
 }
 
 /// `Σ mean(n · shifted n)²` over both axes and the map's halvings: 0 for white noise, so that no picture hides in it.

@@ -40,6 +40,10 @@ pub trait Trainer {
     }
     /// Trains on one batch. Returns the losses by name, not yet read back from the device.
     fn step(&mut self, step: u64, data: &StepData) -> Result<Vec<(&'static str, Tensor)>>;
+    /// A picture of what it does to the first batch before it is trained on, if it does something.
+    fn preview(&self, _images: &Tensor) -> Result<Option<Picture>> {
+        Ok(None)
+    }
     /// A picture of what it makes now.
     fn sample(&mut self) -> Result<Picture>;
     /// Puts the whole state into an archive.
@@ -170,6 +174,11 @@ pub fn train(
         }
         let data = loader.next_batch()?;
         let images = Tensor::from_vec(data.images, &[config.batch, size, size, 3], run.device)?;
+        if step == 0
+            && let Some(picture) = trainer.preview(&images)?
+        {
+            folder.write_picture("augmentations", &picture, observe)?;
+        }
         let losses = trainer.step(step, &StepData { images, labels: data.labels })?;
         window.push(step, data.indices, losses);
         step += 1;
@@ -437,8 +446,12 @@ impl Folder {
     }
 
     fn write_samples(&self, trainer: &mut dyn Trainer, step: u64, observe: &mut dyn FnMut(Event)) -> Result<()> {
-        let path = self.root.join("samples").join(format!("{step:08}.png"));
-        swinstyle_data::picture::write_png(&path, &trainer.sample()?)?;
+        self.write_picture(&format!("{step:08}"), &trainer.sample()?, observe)
+    }
+
+    fn write_picture(&self, name: &str, picture: &Picture, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        let path = self.root.join("samples").join(format!("{name}.png"));
+        swinstyle_data::picture::write_png(&path, picture)?;
         observe(Event::Wrote { what: "samples", path });
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Task {
             // Where the maps lay is nothing to the model's users.
             *maps = None;
         }
-        crate::generator::to_json(&task)
+        crate::record::to_json(&task)
     }
 
     /// Opens the training data at `size` pixels, with label maps where the task reads them.

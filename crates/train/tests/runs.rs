@@ -110,6 +110,39 @@ fn a_resumed_generator_run_has_the_bits_of_an_uninterrupted_one() {
 }
 
 #[test]
+fn an_augmented_run_resumes_with_the_same_bits_and_probability() {
+    let dir = tempfile::tempdir().unwrap();
+    let augment = ["augment.kind=bgc", "augment.ada_images=40", "augment.target=-0.9", "augment.ada_interval=3"];
+    let run = |images: u64, folder: &Path, resume: bool| {
+        let config = generator(images, &augment);
+        let data = config.data.open(8).unwrap();
+        go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, folder, resume).unwrap();
+    };
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    run(48, &whole, false);
+    // Cut in the middle of an interval of the controller.
+    run(20, &parts, false);
+    run(48, &parts, true);
+    let (states, metrics) = outcome(&whole);
+    assert!((states, &metrics) == (outcome(&parts).0, &outcome(&parts).1), "states or metrics differ");
+    let last: serde_json::Value = serde_json::from_str(&metrics[11]).unwrap();
+    assert!(last["ada_p"].as_f64().unwrap() > 0.5 && last["ada_rt"].as_f64().is_some(), "{last}");
+    assert!(whole.join("samples/augmentations.png").is_file());
+}
+
+#[test]
+fn a_run_that_began_without_augmentation_resumes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    train_generator(8, &folder, false).unwrap();
+    let config = generator(16, &["augment.kind=[\"blit\"]", "augment.initial_p=0.5"]);
+    let data = config.data.open(8).unwrap();
+    go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, &folder, true).unwrap();
+    let metrics = outcome(&folder).1;
+    assert!(metrics[1].contains("d_loss") && !metrics[1].contains("ada_p") && metrics[2].contains("ada_p"));
+}
+
+#[test]
 fn a_run_falls_back_to_the_newest_whole_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, broken) = (dir.path().join("whole"), dir.path().join("broken"));
@@ -274,6 +307,52 @@ fn what_does_not_fit_together_names_its_key() {
         let error = train_encoder(encoder(8, list), &g, &dir.path().join("run"), false).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{list:?}: {error}");
     }
+}
+
+/// A file of random weights from the models' tests.
+fn foreign(name: &str) -> String {
+    format!("{}/../models/tests/foreign/{name}.weights.safetensors", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn lpips_and_identity_are_trained_on_where_weights_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let g = dir.path().join("g");
+    train_generator(4, &g, false).unwrap();
+    let build = |more: &[(&str, String)]| {
+        let mut config = encoder(8, &[]);
+        config.model.image_size = 64;
+        config.model.backbone.patch = 4;
+        for (key, value) in more {
+            match *key {
+                "lpips" => (config.loss.lpips, config.loss.lpips_weights) = (0.5, vec![value.into()]),
+                "identity" => (config.loss.identity, config.loss.identity_weights) = (0.25, Some(value.into())),
+                other => panic!("{other}"),
+            }
+        }
+        let data = config.data.open(64).unwrap();
+        let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
+        EncoderTrainer::new(config, model, sample_pictures(&data).unwrap(), Device::Cpu).map(|t| (t, data))
+    };
+    let step = |more: &[(&str, String)], folder: &str| -> serde_json::Value {
+        let (mut trainer, data) = build(more).map_err(|e| e.to_string()).unwrap();
+        go(&mut trainer, data, &dir.path().join(folder), false).unwrap();
+        serde_json::from_str(outcome(&dir.path().join(folder)).1.first().unwrap()).unwrap()
+    };
+    let plain = step(&[], "plain");
+    let both = step(&[("lpips", foreign("lpips_alex")), ("identity", foreign("arcface"))], "both");
+    let get = |v: &serde_json::Value, k: &str| v[k].as_f64().unwrap();
+    assert!(plain.get("lpips").is_none() && get(&both, "lpips") > 0.0 && get(&both, "identity") > 0.0);
+    let expected = get(&plain, "loss") + 0.5 * get(&both, "lpips") + 0.25 * get(&both, "identity");
+    assert!((get(&both, "loss") - expected).abs() < 1e-4, "{both} {plain}");
+
+    let said = build(&[("lpips", foreign("arcface"))]).err().unwrap().to_string();
+    assert!(said.contains("arcface") && said.contains("`features.0.weight`"), "{said}");
+    let mut config = encoder(8, &[]);
+    config.loss.identity = 0.1;
+    let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
+    let said = EncoderTrainer::new(config, model, Vec::new(), Device::Cpu).err().unwrap().to_string();
+    assert!(said.contains("loss.identity") && said.contains("identity_weights"), "{said}");
 }
 
 #[test]

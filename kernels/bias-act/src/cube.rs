@@ -97,10 +97,7 @@ pub(crate) fn forward<F: Float, N: Size>(
     let z = with_bias::<F, N>(x, bias, index, channels, has_bias);
     let mut v = activate::<N>(z, slope, function) * Vector::new(gain);
     if clamped {
-        // The scalar is negated: CubeCL's CUDA C++ has no negation of vectors.
-        let (high, low) = (Vector::<f32, N>::new(bound), Vector::<f32, N>::new(-bound));
-        v = select_many(v.greater_than(high), high, v);
-        v = select_many(v.less_than(low), low, v);
+        v = math::clamp::<N>(v, bound);
     }
     y[index] = Vector::cast_from(v);
 }

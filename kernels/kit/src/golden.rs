@@ -38,7 +38,8 @@ impl Fixture {
         Self::open(&file)
     }
 
-    fn open(path: &Path) -> Self {
+    /// The fixture in a file.
+    pub fn open(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors header");
         let meta = header.metadata().clone().expect("metadata");

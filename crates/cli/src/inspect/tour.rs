@@ -5,7 +5,7 @@ use swinstyle_bias_act::{Activation, bias_act};
 use swinstyle_layer_norm::layer_norm;
 use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, styled_conv2d};
 use swinstyle_query_attention::{Bias, WindowQueryAttention, window_query_attention};
-use swinstyle_tensor::{DType, Device, Tensor, grad};
+use swinstyle_tensor::{DType, Device, Tensor, grad, ops::Affine};
 use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d};
 use swinstyle_window_attention::{WindowAttention, window_attention};
 
@@ -90,6 +90,7 @@ fn reductions(inputs: &Inputs) -> Result<()> {
 fn layout(inputs: &Inputs) -> Result<()> {
     for channels in [8, 5] {
         let x = inputs.leaf(&[2, 6, 4, channels])?;
+        let turn = Affine([0.6, -0.8, 1.0, 0.8, 0.6, 0.5]);
         let moved = [
             x.permute(&[0, 3, 1, 2])?,
             x.slice(3, 1, channels - 1)?,
@@ -98,6 +99,8 @@ fn layout(inputs: &Inputs) -> Result<()> {
             Tensor::concat(&[&x, &x], 3)?,
             x.resize_bilinear(9, 7, false)?,
             x.pool_area(3, 2)?,
+            x.max_pool2d(3, 2)?,
+            x.warp(&[turn; 2], 6, 5)?,
         ];
         for y in &moved {
             gradients(y, &[&x])?;

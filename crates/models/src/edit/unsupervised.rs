@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use nalgebra::{DMatrix, SymmetricEigen};
-use swinstyle_tensor::{no_grad, rng::Philox};
 use swinstyle_weights::Array;
 
 use super::{Direction, direction::About};
@@ -11,8 +10,6 @@ use crate::{Model, ModelError, Result, stylegan2::GeneratorConfig};
 
 /// Samples of w behind a covariance.
 const SAMPLES: usize = 10_000;
-/// Samples mapped at once.
-const BATCH: usize = 1000;
 
 /// The closed-form directions of SeFa: the unit eigenvectors of AᵀA, largest eigenvalue first, where A stacks the modulation weights `[I, D]`
 /// of the convolutions that read the styles `layers`.
@@ -92,19 +89,10 @@ fn clamp(layers: &Range<usize>, config: &GeneratorConfig) -> Result<Range<usize>
 /// Covariance of w, `[D, D]`.
 fn covariance(model: &Model) -> Result<DMatrix<f64>> {
     let d = model.generator.config.style_dim;
-    let mut rng = Philox::new(0, 0);
-    let (mut sum, mut squares) = (DMatrix::<f64>::zeros(1, d), DMatrix::<f64>::zeros(d, d));
-    for _ in 0..SAMPLES / BATCH {
-        let z = rng.normal(&[BATCH, d], model.w_avg.device())?;
-        let w = no_grad(|| model.generator.mapping(&model.generator_params, &z))?.to_vec()?;
-        let rows = DMatrix::from_row_iterator(BATCH, d, w.into_iter().map(f64::from));
-        for row in rows.row_iter() {
-            sum += row;
-        }
-        squares += rows.transpose() * rows;
-    }
-    let mean = sum / SAMPLES as f64;
-    Ok(squares / SAMPLES as f64 - mean.transpose() * mean)
+    let w = model.sample_w(SAMPLES)?.to_vec()?;
+    let rows = DMatrix::from_row_iterator(SAMPLES, d, w.into_iter().map(f64::from));
+    let mean = rows.row_mean();
+    Ok(rows.tr_mul(&rows) / SAMPLES as f64 - mean.transpose() * mean)
 }
 
 /// The eigenvalues and unit eigenvectors of a symmetric matrix, largest first; the largest entry of each vector is positive, so that

@@ -1,7 +1,7 @@
 //! The mapping network z → w and the truncation trick.
 
 use swinstyle_bias_act::Activation;
-use swinstyle_tensor::Tensor;
+use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 
 use super::{EPSILON, GAIN, Generator, SLOPE};
 use crate::{
@@ -34,6 +34,11 @@ impl Generator {
             w = equal_linear(&w, weight, Some(bias), lr, Activation::LeakyRelu { slope: SLOPE }, GAIN)?;
         }
         Ok(w)
+    }
+
+    /// w `[count, D]` of fixed codes, the same ones each time: what w's mean, spread and principal components are measured on.
+    pub fn sample_w(&self, p: &Params, count: usize, device: Device) -> Result<Tensor> {
+        no_grad(|| self.mapping(p, &Philox::new(0, 0).normal(&[count, self.config.style_dim], device)?))
     }
 
     /// The truncation trick `w_avg + ψ (w − w_avg)` on `[N, D]`, repeated to W+ `[N, n_styles, D]`; styles from

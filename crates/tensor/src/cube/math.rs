@@ -65,3 +65,12 @@ pub fn softplus<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     let log1p = select_many(e.less_than(Vector::new(1e-4)), series, log);
     select_many(x.greater_than(zero), x, zero) + log1p
 }
+
+/// x within ±bound; NaN stays NaN.
+#[cube]
+pub fn clamp<N: Size>(x: Vector<f32, N>, bound: f32) -> Vector<f32, N> {
+    // The scalar is negated: CubeCL's CUDA C++ has no negation of vectors.
+    let (high, low) = (Vector::<f32, N>::new(bound), Vector::<f32, N>::new(-bound));
+    let x = select_many(x.greater_than(high), high, x);
+    select_many(x.less_than(low), low, x)
+}

@@ -6,8 +6,10 @@ pub mod dry;
 pub mod elementwise;
 pub mod layout;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
 pub mod resample;
+pub mod warp;
 
 mod buffer;
 mod cuda;

@@ -4,17 +4,22 @@ mod adam;
 mod binary;
 mod layout;
 mod matmul;
+mod pool;
 mod reduce;
 mod resample;
 mod unary;
+mod warp;
 
 pub use adam::AdamStep;
 pub use binary::{Binary, BinaryOp};
 pub use layout::{Concat, Pad, Permute, Slice};
 pub use matmul::Matmul;
+pub use pool::{Pool, Windows};
 pub use reduce::{Reduce, ReduceOp};
 pub use resample::{Resample, Taps};
 pub use unary::{Fill, Unary, UnaryOp};
+pub(crate) use warp::MARGIN;
+pub use warp::{Affine, Warp};
 
 use rayon::prelude::*;
 

@@ -14,6 +14,8 @@ use crate::{
 
 /// Longest side of a resampled image: the taps of a row and of a column are listed, and stay small next to the image.
 const MAX_SIDE: usize = 1 << 20;
+/// Elements of a pixel from which it is worth a task of its own.
+const LONG_PIXEL: usize = 256;
 
 /// A sparse matrix `[outputs, inputs]` in row form: which inputs an output position reads, with what weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +75,11 @@ impl Taps {
             (from..to).map(|j| (j, 1.0 / (to - from) as f64)).collect()
         });
         Self::from_rows(inputs, rows.collect())
+    }
+
+    /// Output `i` is input `positions[i]`.
+    fn positions(inputs: usize, positions: &[usize]) -> Self {
+        Self::from_rows(inputs, positions.iter().map(|&p| vec![(p, 1.0)]).collect())
     }
 
     /// The adjoint: the transposed matrix, again in row form, so that it gathers too.
@@ -176,6 +183,28 @@ impl Tensor {
             Arc::new(Taps::bilinear(h, height, align_corners)),
             Arc::new(Taps::bilinear(w, width, align_corners)),
         )
+    }
+
+    /// Position `positions[i]` of an axis at position `i`, each as often as it is named. PyTorch: `index_select(axis, positions)`.
+    ///
+    /// Errors: no such axis, no positions, positions beyond the axis.
+    pub fn index_select(&self, axis: usize, positions: &[usize]) -> Result<Tensor> {
+        let shape = self.shape();
+        let length = shape.get(axis).copied().unwrap_or(0);
+        if positions.is_empty() || positions.len() > MAX_SIDE || positions.iter().any(|&p| p >= length) {
+            let detail = format!("positions {positions:?} on axis {axis} of shape {shape:?}");
+            return Err(TensorError::shape("index_select", detail));
+        }
+        let mut chosen = shape.to_vec();
+        chosen[axis] = positions.len();
+        let [outer, inner] = [&shape[..axis], &shape[axis + 1..]].map(|s| s.iter().product());
+        let [taps, one] = [Taps::positions(length, positions), Taps::positions(1, &[0])].map(Arc::new);
+        // A row is one task: short pixels are taken along rows, long ones a row each.
+        let y = match inner < LONG_PIXEL {
+            true => self.reshape(&[outer, 1, length, inner])?.resample(one, taps)?,
+            false => self.reshape(&[outer, length, 1, inner])?.resample(taps, one)?,
+        };
+        y.reshape(&chosen)
     }
 
     /// Area pooling of `[N, H, W, C]` to `height × width`. PyTorch: `F.adaptive_avg_pool2d`.

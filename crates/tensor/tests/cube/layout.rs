@@ -1,6 +1,6 @@
-//! Permute, slice, pad, concat and resampling.
+//! Permute, slice, pad, concat, resampling, pooling and warps.
 
-use swinstyle_tensor::Tensor;
+use swinstyle_tensor::{Tensor, grad, ops::Affine};
 
 use crate::support::{assert_near, pair};
 
@@ -77,9 +77,56 @@ fn resampling_and_its_adjoint_match_the_cpu() {
             assert_near("resample", &gy, &y, 1e-6, 1e-6);
             let gradient = |x: &Tensor, y: &Tensor| {
                 let loss = y.square().unwrap().sum_all().unwrap();
-                swinstyle_tensor::grad(&[(&loss, None)], &[x], false).unwrap().remove(0).unwrap()
+                grad(&[(&loss, None)], &[x], false).unwrap().remove(0).unwrap()
             };
             assert_near("adjoint", &gradient(&gx, &gy), &gradient(&x, &y), 1e-5, 1e-5);
         }
+    }
+}
+
+#[test]
+fn positions_are_selected_as_on_the_cpu() {
+    for (shape, axis) in [(&[3, 4][..], 0), (&[2, 5, 3, 4], 1), (&[2, 3, 5], 2)] {
+        let [x, gx] = pair(2, shape);
+        let positions = [2, 0, 2, 1];
+        let y = x.index_select(axis, &positions).unwrap();
+        assert_near("index_select", &gx.index_select(axis, &positions).unwrap(), &y, 0.0, 0.0);
+        assert_near("one", &y.slice(axis, 3, 1).unwrap(), &x.slice(axis, 1, 1).unwrap(), 0.0, 0.0);
+    }
+}
+
+/// Gradient of Σ y·t, and the gradient in t of ⟨that gradient, v⟩.
+fn both_orders(y: &Tensor, x: &Tensor, t: &Tensor, v: &Tensor) -> [Tensor; 2] {
+    let first = grad(&[(y, Some(t))], &[x], true).unwrap().remove(0).unwrap();
+    let second = grad(&[(&first, Some(v))], &[t], false).unwrap().remove(0).unwrap();
+    [first, second]
+}
+
+#[test]
+fn pooling_and_its_gradients_match_the_cpu() {
+    for (shape, size, stride) in
+        [([2, 7, 9, 3], 3, 2), ([1, 8, 6, 4], 2, 2), ([2, 5, 5, 1], 1, 2), ([1, 4, 7, 2], 3, 1), ([1, 6, 6, 2], 2, 3)]
+    {
+        let [x, gx] = pair(3, &shape).map(|t| t.as_leaf());
+        let [y, gy] = [&x, &gx].map(|x| x.max_pool2d(size, stride).unwrap());
+        assert_near("max_pool2d", &gy, &y, 0.0, 0.0);
+        let ([t, gt], [v, gv]) = (pair(4, y.shape()).map(|t| t.as_leaf()), pair(5, &shape));
+        let (cpu, gpu) = (both_orders(&y, &x, &t, &v), both_orders(&gy, &gx, &gt, &gv));
+        assert_near("first order", &gpu[0], &cpu[0], 1e-6, 1e-6);
+        assert_near("second order", &gpu[1], &cpu[1], 0.0, 0.0);
+    }
+}
+
+#[test]
+fn warps_and_their_adjoints_match_the_cpu() {
+    let maps = [Affine([0.6, -0.8, 3.1, 0.8, 0.6, -1.7]), Affine([2.3, 0.4, -2.0, -0.3, 0.19, 0.5])];
+    for shape in [[2, 5, 7, 3], [2, 6, 6, 4]] {
+        let [x, gx] = pair(6, &shape).map(|t| t.as_leaf());
+        let [y, gy] = [&x, &gx].map(|x| x.warp(&maps, 9, 8).unwrap());
+        assert_near("warp", &gy, &y, 1e-5, 1e-5);
+        let ([t, gt], [v, gv]) = (pair(7, y.shape()).map(|t| t.as_leaf()), pair(8, &shape));
+        let (cpu, gpu) = (both_orders(&y, &x, &t, &v), both_orders(&gy, &gx, &gt, &gv));
+        assert_near("adjoint", &gpu[0], &cpu[0], 1e-5, 1e-5);
+        assert_near("the warp again", &gpu[1], &cpu[1], 1e-5, 1e-5);
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod pointwise;
 pub(crate) mod weight_gradient;
 
 use cubecl::prelude::*;
+use swinstyle_tensor::cube::math;
 
 /// The outputs `first + q·step` of both axes that meet the same taps, and the taps that they meet, which are `taps` many from
 /// the weight's tap `weight` on in steps of `weight_step`. Position q of an axis reads input `stride·q + offset + tap`.
@@ -65,10 +66,7 @@ pub(crate) fn output_pixel(p: &Position, g: &Phase) -> u32 {
 pub(crate) fn activate<N: Size>(z: Vector<f32, N>, slope: f32, gain: f32, bound: f32) -> Vector<f32, N> {
     let mut y = select_many(z.greater_than(Vector::new(0.0)), z, z * Vector::new(slope)) * Vector::new(gain);
     if bound > 0.0 {
-        // The scalar is negated: CubeCL's CUDA C++ has no negation of vectors.
-        let (high, low) = (Vector::<f32, N>::new(bound), Vector::<f32, N>::new(-bound));
-        y = select_many(y.greater_than(high), high, y);
-        y = select_many(y.less_than(low), low, y);
+        y = math::clamp::<N>(y, bound);
     }
     y
 }
