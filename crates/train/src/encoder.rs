@@ -397,7 +397,7 @@ impl Trainer for EncoderTrainer {
         // Two triples a row: what was read, what was made of it, and how far that is from the source.
         let triples = self.samples.pictures.iter().zip(shown).zip(&made).map(|((source, shown), made)| {
             let last = match self.task {
-                Task::Inversion => difference(source, made, DIFFERENCE_GAIN)?,
+                Task::Inversion {} => difference(source, made, DIFFERENCE_GAIN)?,
                 _ => source.clone(),
             };
             Ok(vec![shown, made.clone(), last])

@@ -22,12 +22,12 @@ const STREAM: u64 = 0x7461_736b;
 const MAX_FACTOR: f64 = 32.0;
 
 /// `[task]` of an encoder's configuration, and of a trained model's header.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Task {
+    // With braces, so that a key that belongs to another task is an error.
     /// The image in, the image out.
-    #[default]
-    Inversion,
+    Inversion {},
     /// The one-hot label map in, `[N, H, W, labels]` of 0 and 1, the portrait out.
     Segmentation {
         /// The folder of the label maps; portraits and data sets that `swinstyle data avatars --masks` wrote have their own.
@@ -46,16 +46,22 @@ pub enum Task {
     },
 }
 
+impl Default for Task {
+    fn default() -> Self {
+        Self::Inversion {}
+    }
+}
+
 impl Task {
     /// Whether it is the plain inversion.
     pub fn is_inversion(&self) -> bool {
-        *self == Self::Inversion
+        *self == Self::Inversion {}
     }
 
     /// Its name, as in configurations.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Inversion => "inversion",
+            Self::Inversion {} => "inversion",
             Self::Segmentation { .. } => "segmentation",
             Self::SuperResolution { .. } => "super-resolution",
         }
@@ -66,7 +72,7 @@ impl Task {
         let bad = |e: serde_json::Error| TrainError::Config { path: KEY.into(), detail: format!("of the model: {e}") };
         match model.header.config.get(KEY) {
             Some(value) => serde_json::from_value(value.clone()).map_err(bad),
-            None => Ok(Self::Inversion),
+            None => Ok(Self::Inversion {}),
         }
     }
 
@@ -109,7 +115,7 @@ impl Task {
     /// than the encoder's.
     pub(crate) fn settled(mut self, labels: &[Label], model: &StyleformerConfig) -> Result<Self> {
         let (channels, what) = match &mut self {
-            Self::Inversion => (3, "an image".to_string()),
+            Self::Inversion {} => (3, "an image".to_string()),
             Self::Segmentation { labels: own, .. } => {
                 *own = labels.to_vec();
                 let names: Vec<&str> = labels.iter().map(|l| l.name.as_str()).collect();
@@ -151,7 +157,7 @@ impl Inputs<'_> {
     pub(crate) fn next(&mut self, target: &Tensor) -> Result<Tensor> {
         let shape = target.shape();
         match self.task {
-            Task::Inversion => Ok(target.clone()),
+            Task::Inversion {} => Ok(target.clone()),
             Task::Segmentation { labels, .. } => {
                 let (now, later) = self.labels.split_at((shape[0] * shape[1] * shape[2]).min(self.labels.len()));
                 self.labels = later;
@@ -243,7 +249,7 @@ impl Samples {
         let pixels: Vec<f32> = self.pictures.iter().flat_map(Picture::to_f32).collect();
         let images = Tensor::from_vec(pixels, &shape, device)?;
         match task {
-            Task::Inversion => Ok((images, self.pictures.clone())),
+            Task::Inversion {} => Ok((images, self.pictures.clone())),
             Task::Segmentation { labels, .. } => {
                 let maps: Vec<u8> = self.maps.iter().flat_map(|m| m.labels.iter().copied()).collect();
                 let pictures = self.maps.iter().map(|m| m.picture(labels)).collect();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use swinstyle_models::Model;
+use swinstyle_models::{Model, Params};
 use swinstyle_tensor::Device;
 use swinstyle_train::{
     EncoderTrainer, Event, GeneratorTrainer, Run, Samples, Stop, TrainError, Trainer,
@@ -65,6 +65,14 @@ fn new_encoder(config: EncoderTraining, model: &Model) -> EncoderTrainer {
     EncoderTrainer::new(config, model.clone(), samples, Device::Cpu).unwrap()
 }
 
+/// Whether weights are the same but for rounding: the running average of equal weights rounds.
+fn near(a: &Params, b: &Params) -> bool {
+    a.iter().all(|(name, value)| {
+        let mut pairs = value.to_vec().unwrap().into_iter().zip(b.get(name).unwrap().to_vec().unwrap());
+        pairs.all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs())
+    })
+}
+
 #[test]
 fn a_generator_starts_from_another_ones_weights_and_says_so_also_after_resuming() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,7 +86,7 @@ fn a_generator_starts_from_another_ones_weights_and_says_so_also_after_resuming(
     go(&mut trainer, 8, &folder, false).unwrap();
     // Nothing was learnt, so the weights are the first one's.
     let second = Model::load(folder.join("generator.safetensors"), Device::Cpu).unwrap();
-    assert_eq!(second.generator_params.fingerprint().unwrap(), first.generator_params.fingerprint().unwrap());
+    assert!(near(&first.generator_params, &second.generator_params));
     go(&mut GeneratorTrainer::new(config(8), Device::Cpu).unwrap(), 8, &folder, true).unwrap();
     let second = Model::load(folder.join("generator.safetensors"), Device::Cpu).unwrap();
     let init = &second.header.config["training"]["generator"]["init"];
@@ -106,10 +114,10 @@ fn an_encoder_starts_from_another_ones_weights_with_the_decoder_where_it_is_trai
         let folder = dir.path().join(train_decoder);
         go(&mut trainer, 16, &folder, false).unwrap();
         let second = Model::load(folder.join("model.safetensors"), Device::Cpu).unwrap();
-        let print = |m: &Model| m.encoder.as_ref().unwrap().1.fingerprint().unwrap();
-        assert_eq!(print(&second), print(&first));
-        let decoder = |m: &Model| m.generator_params.fingerprint().unwrap();
-        assert_eq!(decoder(&second), decoder(if train_decoder == "true" { &first } else { &g }));
+        let encoder = |m: &Model| m.encoder.as_ref().unwrap().1.clone();
+        assert!(near(&encoder(&first), &encoder(&second)));
+        let decoder = if train_decoder == "true" { &first } else { &g };
+        assert!(near(&decoder.generator_params, &second.generator_params));
         assert_eq!(second.header.config["training"]["encoder"]["init"]["taken"][0], "encoder");
     }
 }

@@ -148,7 +148,7 @@ pub(super) fn encoder_size(model: &Model) -> Result<usize> {
         Task::Segmentation { .. } => {
             bail!("the model's encoder reads label maps, not images: use swinstyle segment2face")
         }
-        Task::Inversion | Task::SuperResolution { .. } => Ok(encoder.0.config.image_size),
+        Task::Inversion {} | Task::SuperResolution { .. } => Ok(encoder.0.config.image_size),
     }
 }
 
