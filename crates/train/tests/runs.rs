@@ -332,7 +332,8 @@ fn lpips_and_identity_are_trained_on_where_weights_are_named() {
         }
         let data = config.data.open(64).unwrap();
         let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
-        EncoderTrainer::new(config, model, sample_pictures(&data).unwrap(), Device::Cpu).map(|t| (t, data))
+        let samples = Samples::take(&data, &config.task).unwrap();
+        EncoderTrainer::new(config, model, samples, Device::Cpu).map(|t| (t, data))
     };
     let step = |more: &[(&str, String)], folder: &str| -> serde_json::Value {
         let (mut trainer, data) = build(more).map_err(|e| e.to_string()).unwrap();
@@ -351,7 +352,8 @@ fn lpips_and_identity_are_trained_on_where_weights_are_named() {
     let mut config = encoder(8, &[]);
     config.loss.identity = 0.1;
     let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
-    let said = EncoderTrainer::new(config, model, Vec::new(), Device::Cpu).err().unwrap().to_string();
+    let samples = Samples::take(&config.data.open(16).unwrap(), &config.task).unwrap();
+    let said = EncoderTrainer::new(config, model, samples, Device::Cpu).err().unwrap().to_string();
     assert!(said.contains("loss.identity") && said.contains("identity_weights"), "{said}");
 }
 
