@@ -11,4 +11,5 @@ mod profiling;
 mod support;
 mod tasks;
 mod training;
+mod tuning;
 mod usage;

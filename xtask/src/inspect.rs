@@ -1,19 +1,19 @@
 //! `cargo xtask inspect`: the GPU code of every launch of the bench cases, for a chip that need not be there.
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    process::{root, run_cargo},
+    process::{root, run_cargo, run_cargo_with},
     setup::cuda,
 };
 
 /// What to look at; the program knows the architectures, kernels and cases.
 #[derive(Args)]
 pub struct Inspect {
-    /// The chip that is compiled for: sm_80, sm_90 or sm_100
+    /// The chip that is compiled for: sm_80, sm_90 or sm_100; vulkan for the SPIR-V that the first Vulkan adapter gets
     #[arg(long, default_value = "sm_90")]
     arch: String,
     /// Only the kernels whose name contains this
@@ -32,6 +32,9 @@ pub struct Inspect {
 
 /// Builds the program and has it inspect itself. Errors: no CUDA tools, and whatever the program fails on, broken gates too.
 pub fn run(options: &Inspect) -> Result<()> {
+    if options.arch == VULKAN {
+        return vulkan(options);
+    }
     let mut arguments = vec!["run", "--quiet", "--release", "--package", "swinstyle", "--", "kernels", "inspect"];
     let tools = cuda::folder();
     let pinned = cuda::installed(&tools);
@@ -56,6 +59,31 @@ pub fn run(options: &Inspect) -> Result<()> {
         arguments.push("--json");
     }
     run_cargo(&arguments)
+}
+
+/// What asks for SPIR-V instead of a CUDA chip's code.
+const VULKAN: &str = "vulkan";
+
+/// Has the program run every operation with an empty kernel cache and look at what is in it then.
+fn vulkan(options: &Inspect) -> Result<()> {
+    if options.case.is_some() || options.all {
+        bail!("--arch vulkan looks at every operation; it takes --kernel and --json");
+    }
+    let out = root().join("target/inspect");
+    let cache = out.join("vulkan-cache");
+    if cache.exists() {
+        fs::remove_dir_all(&cache)?;
+    }
+    let out = text(out)?;
+    let mut arguments = vec!["run", "--quiet", "--release", "--package", "swinstyle", "--", "--device", "wgpu"];
+    arguments.extend(["kernels", "spirv", "--out", &out]);
+    if let Some(kernel) = &options.kernel {
+        arguments.extend(["--kernel", kernel]);
+    }
+    if options.json {
+        arguments.push("--json");
+    }
+    run_cargo_with(&arguments, &[("SWINSTYLE_KERNEL_CACHE", cache.as_os_str())])
 }
 
 /// Holds the kernels of the bench cases to the gates for every chip, where the tools are installed.

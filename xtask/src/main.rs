@@ -1,6 +1,8 @@
 //! `cargo xtask`: the one entry point for setting up, demonstrating, testing and checking the project.
 
+mod dist;
 mod inspect;
+mod measure;
 mod process;
 mod setup;
 mod steps;
@@ -24,6 +26,9 @@ enum Task {
         /// Install NVRTC, CUDA's headers and nvdisasm instead, which `inspect` needs
         #[arg(long)]
         cuda_tools: bool,
+        /// Install SPIR-V's validator and disassembler instead, which `inspect --arch vulkan` uses
+        #[arg(long, conflicts_with = "cuda_tools")]
+        spirv_tools: bool,
     },
     /// Build the program and invert held-out portraits into out/demo
     Demo,
@@ -31,6 +36,12 @@ enum Task {
     Test,
     /// Look at the GPU code of every kernel without a GPU: registers, spills, occupancy, widths of loads
     Inspect(inspect::Inspect),
+    /// Time every legal variant of the kernels and write the winners to tuning/
+    Tune(measure::Tune),
+    /// Time the bench cases, with --peer against PyTorch in alternation, and write a page to benches/results/
+    Bench(measure::Bench),
+    /// Make a folder that checks, tunes and benches on a machine without a Rust toolchain
+    Dist(dist::Dist),
     /// What continuous integration runs: formatting, lints, tidy, tests
     Ci,
     /// Check the project's own rules: dependency arrows, kernel rooms, leftovers, links
@@ -39,11 +50,15 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Setup { cuda_tools: true } => setup::cuda::install(),
-        Task::Setup { cuda_tools: false } => setup::run(),
+        Task::Setup { cuda_tools: true, .. } => setup::cuda::install(),
+        Task::Setup { spirv_tools: true, .. } => setup::spirv_tools(),
+        Task::Setup { .. } => setup::run(),
         Task::Demo => steps::demo(),
         Task::Test => steps::test(),
         Task::Inspect(options) => inspect::run(&options),
+        Task::Tune(options) => measure::tune(&options),
+        Task::Bench(options) => measure::bench(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Ci => steps::ci(),
         Task::Tidy => tidy::run(),
     };

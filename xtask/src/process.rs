@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -25,10 +26,19 @@ pub fn cargo() -> Command {
 
 /// Runs `cargo` with these arguments, showing its output.
 pub fn run_cargo(arguments: &[&str]) -> Result<()> {
+    run_cargo_with(arguments, &[])
+}
+
+/// [`run_cargo`] with environment variables.
+pub fn run_cargo_with(arguments: &[&str], variables: &[(&str, &OsStr)]) -> Result<()> {
     let shown = format!("cargo {}", arguments.join(" "));
     eprintln!("$ {shown}");
-    let status =
-        cargo().args(arguments).stdin(Stdio::null()).status().with_context(|| format!("{shown} did not start"))?;
+    let status = cargo()
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{shown} did not start"))?;
     if !status.success() {
         bail!("{shown} failed ({status})");
     }

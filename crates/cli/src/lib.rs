@@ -6,11 +6,13 @@
 
 mod ablation;
 pub mod bench;
+mod build;
 pub mod check;
 pub mod commands;
 pub mod inspect;
 pub mod output;
 mod profile;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,9 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     quiet_vulkan();
     output::remember_panics();
+    if let Some(folder) = build::kernel_cache() {
+        swinstyle_tensor::cube::cache_kernels(&folder);
+    }
     in_pool(|| output::finish(commands::run_from_arguments))
 }
 

@@ -9,6 +9,7 @@ use cubecl::prelude::{ComputeClient, Runtime};
 use crate::{
     Buffer, DType, Device, HostBuffer, Result, Scalar, Tensor, TensorError, counters,
     cube::{self, CubeArg, CubeBuffer, CubeClient},
+    probe,
 };
 
 /// One launchable operation on untaped tensors.
@@ -57,17 +58,24 @@ pub fn launch_on<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtyp
     let (moved, flops) = ((moved * dtype.size()) as u64, kernel.flops());
     counters::launched(op, moved, flops);
     let traced = counters::traced();
-    let outputs = match (device, dtype) {
-        (Device::Cpu, DType::F32) => host::<f32, K>(kernel, inputs, shapes, Buffer::F32),
-        (Device::Cpu, DType::F64) => host::<f64, K>(kernel, inputs, shapes, Buffer::F64),
-        (Device::Cpu, _) | (_, DType::F64) => Err(TensorError::UnsupportedDType { op, dtype, device }),
-        _ => on_cube(kernel, inputs, shapes, device, dtype),
-    }?;
+    let outputs = dispatch(kernel, inputs, device, dtype)?;
     if let Some(started) = traced {
         device.synchronize()?;
         counters::record(started, op, moved, flops, kernel.output_shapes());
     }
+    probe::visit(kernel, inputs, device, dtype);
     Ok(outputs)
+}
+
+/// Runs the form of a kernel that a device and a type call for.
+pub(crate) fn dispatch<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtype: DType) -> Result<Vec<Tensor>> {
+    let shapes = kernel.output_shapes();
+    match (device, dtype) {
+        (Device::Cpu, DType::F32) => host::<f32, K>(kernel, inputs, shapes, Buffer::F32),
+        (Device::Cpu, DType::F64) => host::<f64, K>(kernel, inputs, shapes, Buffer::F64),
+        (Device::Cpu, _) | (_, DType::F64) => Err(TensorError::UnsupportedDType { op: kernel.name(), dtype, device }),
+        _ => on_cube(kernel, inputs, shapes, device, dtype),
+    }
 }
 
 /// Product of a shape, refusing what does not fit memory arithmetic.
@@ -79,7 +87,7 @@ pub(crate) fn checked_len(op: &'static str, shape: &[usize]) -> Result<usize> {
         .ok_or_else(|| TensorError::shape(op, format!("shape {shape:?} is too large")))
 }
 
-fn host<T: Scalar, K: Kernel>(
+pub(crate) fn host<T: Scalar, K: Kernel>(
     kernel: &K,
     inputs: &[&Tensor],
     shapes: Vec<Vec<usize>>,

@@ -13,6 +13,7 @@ mod dtype;
 mod error;
 mod kernel;
 pub mod ops;
+pub mod probe;
 pub mod rng;
 pub mod shape;
 pub mod simd;

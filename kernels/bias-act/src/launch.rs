@@ -1,7 +1,10 @@
 //! The operations as kernels: from a problem to its host twin or its CubeCL launch.
 
 use cubecl::prelude::*;
-use swinstyle_kit::{Blueprint as _, Problem as _, glue};
+use swinstyle_kit::{
+    Blueprint as _, Problem as _, glue,
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
@@ -135,7 +138,8 @@ impl Launch {
         if u32::try_from(y.len).is_err() {
             return Err(TensorError::shape(op, format!("{} elements are more than 32-bit indices reach", y.len)));
         }
-        let Blueprint { vector_width: width, units } = Blueprint::default_for(p);
+        let default = Blueprint::default_for(p);
+        let Blueprint { vector_width: width, units } = choose(Place::Cube, op, p, &glue::limits(client), default);
         let (function, slope) = Function::of(p.activation);
         Ok(Self {
             grid: glue::grid(y.len.div_ceil(width).div_ceil(units as usize)),

@@ -9,5 +9,6 @@ pub mod glue;
 pub mod golden;
 pub mod problem;
 pub mod testing;
+pub mod tuning;
 
 pub use problem::{Blueprint, Limits, Problem};

@@ -1,7 +1,10 @@
 //! The operations as kernels: from a problem to its host twin or its CubeCL launches.
 
 use cubecl::prelude::*;
-use swinstyle_kit::{Blueprint as _, Problem as _, glue};
+use swinstyle_kit::{
+    Blueprint as _, Problem as _, glue,
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
@@ -177,7 +180,7 @@ impl Launch {
         if u32::try_from(y.len).is_err() {
             return Err(TensorError::shape(op, format!("{} elements are more than 32-bit indices reach", y.len)));
         }
-        let blueprint = Blueprint::default_for(p);
+        let blueprint = choose(Place::Cube, op, p, &glue::limits(client), Blueprint::default_for(p));
         Ok(Self {
             grid: glue::grid(p.rows().div_ceil(blueprint.rows as usize)),
             dim: CubeDim::new_2d(blueprint.units, blueprint.rows),

@@ -1,11 +1,15 @@
 //! The compile-time choices of the kernels that work on rows.
 
-use swinstyle_kit::{Limits, glue};
+use serde::{Deserialize, Serialize};
+use swinstyle_kit::{
+    Limits, glue,
+    tuning::{Key, Tunable},
+};
 
 use crate::Problem;
 
 /// A variant of the row kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Blueprint {
     /// Elements of one load, which divide C: 1, 2 or 4.
     pub vector_width: usize,
@@ -45,5 +49,12 @@ impl swinstyle_kit::Blueprint for Blueprint {
             }
         }
         space
+    }
+}
+
+impl Tunable for Blueprint {
+    /// Rows and channels.
+    fn key(problem: &Problem) -> Key {
+        Key::new("rows", &[problem.rows(), problem.channels()])
     }
 }

@@ -1,11 +1,15 @@
 //! The compile-time choices of the convolution kernel.
 
-use swinstyle_kit::Limits;
+use serde::{Deserialize, Serialize};
+use swinstyle_kit::{
+    Limits,
+    tuning::{Key, Tunable},
+};
 
 use crate::Problem;
 
 /// A variant of the forward and data-gradient kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Blueprint {
     /// Input channels of one load, which divide I: 1 or 4.
     pub in_width: usize,
@@ -71,5 +75,44 @@ impl swinstyle_kit::Blueprint for Blueprint {
         }
         all.retain(|b| b.units() <= limits.units_per_cube as usize && b.shared_memory() <= limits.shared_memory);
         all
+    }
+}
+
+impl Tunable for Blueprint {
+    fn key(problem: &Problem) -> Key {
+        key(problem)
+    }
+}
+
+/// The geometry is the class; output pixels and channels are the sizes.
+fn key(p: &Problem) -> Key {
+    let g = &p.geometry;
+    let class = format!("{}x{} up {} down {}", g.kernel[0], g.kernel[1], g.up, g.down);
+    Key::new(class, &[p.batch * g.output[0] * g.output[1], p.in_channels, p.out_channels])
+}
+
+/// A form of the host's convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostBlueprint {
+    /// By Winograd's F(2×2, 3×3) instead of directly.
+    pub winograd: bool,
+}
+
+impl swinstyle_kit::Blueprint for HostBlueprint {
+    type Problem = Problem;
+
+    fn default_for(problem: &Problem) -> Self {
+        Self { winograd: crate::host::winograd_pays(problem) }
+    }
+
+    fn space(problem: &Problem, _: &Limits) -> Vec<Self> {
+        let forms = if crate::host::winograd_is_legal(problem) { &[false, true][..] } else { &[false] };
+        forms.iter().map(|&winograd| Self { winograd }).collect()
+    }
+}
+
+impl Tunable for HostBlueprint {
+    fn key(problem: &Problem) -> Key {
+        key(problem)
     }
 }

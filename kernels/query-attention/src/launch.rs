@@ -8,6 +8,7 @@ use swinstyle_kit::{
         cube::{MapLaunch, check_lengths, map, row_stats},
     },
     glue,
+    tuning::{Place, choose},
 };
 use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
@@ -119,7 +120,7 @@ impl Kernel for Forward {
         check_lengths(OP, inputs)?;
         let p = &self.problem;
         let (bias, pad) = self.optional(rest);
-        let b = Blueprint::default_for(p);
+        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
         // SAFETY: tasks are checked against groups × sets × heads, queries and tokens against the set, cells against the map.
         unsafe {
             forward::launch_unchecked::<R>(
@@ -181,7 +182,7 @@ impl Kernel for Backward {
         check_lengths(OP, outputs)?;
         let p = &self.forward.problem;
         let (bias, pad) = self.forward.optional(rest);
-        let b = Blueprint::default_for(p);
+        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
         let dtype = storage_type(OP, client, y.dtype)?;
         let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
         // Eight buffers are all that WebGPU promises: on padded maps keys, values and the padded rows become one.

@@ -1,12 +1,16 @@
 //! The compile-time choices of the kernels.
 
-use swinstyle_kit::{Limits, glue};
+use serde::{Deserialize, Serialize};
+use swinstyle_kit::{
+    Limits, glue,
+    tuning::{Key, Tunable},
+};
 
 use crate::Problem;
 
 /// A variant of the kernels. A unit owns a query (in the backward kernel also tokens) of one head of one set; keys and values
 /// pass through shared memory in tiles, and small sets share a cube.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Blueprint {
     /// Elements of one load, which divide the head dimension: 1, 2 or 4.
     pub vector_width: usize,
@@ -83,5 +87,42 @@ impl swinstyle_kit::Blueprint for Blueprint {
             }
         }
         space
+    }
+}
+
+impl Tunable for Blueprint {
+    fn key(problem: &Problem) -> Key {
+        key(problem)
+    }
+}
+
+/// The head dimension is the class; heads of sets, queries and tokens are the sizes.
+fn key(p: &Problem) -> Key {
+    Key::new(format!("head_dim {}", p.head_dim), &[p.groups * p.sets() * p.heads, p.queries(), p.tokens()])
+}
+
+/// A variant of the host's passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostBlueprint {
+    /// Tokens of a block: their keys, values and logits should stay in the first-level cache.
+    pub block: usize,
+}
+
+impl swinstyle_kit::Blueprint for HostBlueprint {
+    type Problem = Problem;
+
+    fn default_for(_: &Problem) -> Self {
+        Self { block: 64 }
+    }
+
+    fn space(problem: &Problem, _: &Limits) -> Vec<Self> {
+        let shorter = |&block: &usize| block <= problem.tokens().next_power_of_two().max(64);
+        [16, 32, 64, 128, 256].into_iter().filter(shorter).map(|block| Self { block }).collect()
+    }
+}
+
+impl Tunable for HostBlueprint {
+    fn key(problem: &Problem) -> Key {
+        key(problem)
     }
 }

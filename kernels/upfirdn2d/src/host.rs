@@ -5,12 +5,17 @@
 //! StyleGAN2 uses, needs one such round; any other filter is a sum of one round a filter row.
 
 use rayon::prelude::*;
+use swinstyle_kit::{
+    Blueprint as _, Limits,
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::{DType, Scalar, simd};
 
-use crate::problem::{Axis, Problem};
+use crate::{
+    problem::{Axis, Problem},
+    tune::HostBlueprint,
+};
 
-/// Elements of a line at which it is cut: 16 KiB of f32, so that a line and its source rows stay in the inner caches.
-const LINE: usize = 4096;
 /// Columns of a line at the least, so that wide pixels do not make every tile mostly halo.
 const LINE_COLUMNS: usize = 32;
 /// Output elements below which a second thread is not worth its start.
@@ -101,12 +106,13 @@ pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], filter: &[T], y: &mut [T]
     let [ay, ax] = p.axes;
     let phases = [Polyphase::new(&ay), Polyphase::new(&ax)];
     let rounds = rounds(p, [&phases[0], &phases[1]], filter);
-    let plan = Plan { p, phases, rounds };
+    let tiles = choose(Place::Host, "upfirdn2d", p, &Limits::WEBGPU, HostBlueprint::default_for(p));
+    let plan = Plan { p, phases, rounds, line: tiles.line };
     let row = ax.outputs() * p.channels;
     let rows = y.len() / row;
     let threads = if y.len() < PARALLEL_MIN { 1 } else { rayon::current_num_threads() };
-    // Four bands a thread even out the load; eight rows at the least share their sources in cache.
-    let band = if threads == 1 { rows } else { rows.div_ceil(4 * threads).clamp(8, 64) };
+    // Four bands a thread even out the load; a few rows at the least share their sources in cache.
+    let band = if threads == 1 { rows } else { rows.div_ceil(4 * threads).clamp(tiles.rows, 64) };
     // Without the attribute the body stays a function of the baseline instruction set.
     let work = |line: &mut Vec<T>, start: usize, y: &mut [T]| {
         simd::dispatch(
@@ -124,6 +130,8 @@ struct Plan<'a, T> {
     p: &'a Problem,
     phases: [Polyphase; 2],
     rounds: Vec<Round<T>>,
+    /// Elements of a line at which it is cut.
+    line: usize,
 }
 
 impl<T: Scalar> Plan<'_, T> {
@@ -133,7 +141,7 @@ impl<T: Scalar> Plan<'_, T> {
         let [ay, ax] = self.p.axes;
         let (c, [py, px]) = (self.p.channels, &self.phases);
         let (out_rows, out_columns) = (ay.outputs(), ax.outputs());
-        let columns = (LINE / c).max(LINE_COLUMNS);
+        let columns = (self.line / c).max(LINE_COLUMNS);
         // Whole periods, so that every tile starts at phase 0.
         let tile = (columns / px.step).max(1) * px.phases;
         let mut left = 0;

@@ -1,7 +1,10 @@
 //! The operations as kernels: from a problem to its host twin or its CubeCL launch.
 
 use cubecl::prelude::*;
-use swinstyle_kit::{Blueprint as _, Problem as _, glue};
+use swinstyle_kit::{
+    Blueprint as _, Problem as _, glue,
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
@@ -30,7 +33,9 @@ impl Kernel for Forward {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        forward(client, &self.0, &Blueprint::default_for(&self.0), inputs, outputs)
+        let default = Blueprint::default_for(&self.0);
+        let blueprint = choose(Place::Cube, "upfirdn2d", &self.0, &glue::limits(client), default);
+        forward(client, &self.0, &blueprint, inputs, outputs)
     }
 
     fn flops(&self) -> u64 {

@@ -5,6 +5,7 @@ use swinstyle_kit::{
     Blueprint as _, Problem as _,
     attention::cube::{check_lengths, map, row_stats},
     glue,
+    tuning::{Place, choose},
 };
 use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
@@ -70,7 +71,7 @@ impl Kernel for Forward {
         let ([qkv, table, pad @ ..], [y, stats]) = (inputs, outputs) else { return Err(wrong_count()) };
         check_lengths(OP, inputs)?;
         let p = &self.0;
-        let b = Blueprint::default_for(p);
+        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
         // SAFETY: tasks are checked against windows × heads, cells against the window, tokens against the map.
         unsafe {
             forward::launch_unchecked::<R>(
@@ -134,7 +135,7 @@ impl Kernel for Backward {
         check_lengths(OP, inputs)?;
         check_lengths(OP, outputs)?;
         let p = &self.problem;
-        let b = Blueprint::default_for(p);
+        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
         let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
         // SAFETY: tasks are checked against runs × heads, windows against their number, cells against the window, tokens
         // against the map, and a row of the partial sums has an entry for each pair of cells or channel of a cell.

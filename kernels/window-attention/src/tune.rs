@@ -1,12 +1,16 @@
 //! The compile-time choices of the kernels.
 
-use swinstyle_kit::{Limits, glue};
+use serde::{Deserialize, Serialize};
+use swinstyle_kit::{
+    Limits, glue,
+    tuning::{Key, Tunable},
+};
 
 use crate::Problem;
 
 /// A variant of the kernels. A unit owns a query (in the backward kernel also a key) of one head of one window; keys and
 /// values pass through shared memory in tiles, and small windows share a cube.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Blueprint {
     /// Elements of one load, which divide the head dimension: 1, 2 or 4.
     pub vector_width: usize,
@@ -76,5 +80,13 @@ impl swinstyle_kit::Blueprint for Blueprint {
             }
         }
         space
+    }
+}
+
+impl Tunable for Blueprint {
+    /// The head dimension is the class; heads of windows and cells are the sizes.
+    fn key(problem: &Problem) -> Key {
+        let class = format!("head_dim {}", problem.head_dim);
+        Key::new(class, &[problem.windows.count() * problem.heads, problem.windows.cells()])
     }
 }

@@ -39,6 +39,11 @@ impl Distribution {
         })
     }
 
+    /// Validator and disassembler of SPIR-V.
+    pub fn spirv_tools(self) -> [&'static str; 1] {
+        ["spirv-tools"]
+    }
+
     /// The loader and the software driver.
     pub fn packages(self) -> [&'static str; 2] {
         match self {
@@ -52,12 +57,12 @@ impl Distribution {
     ///
     /// `pacman_database` says whether Arch's package list is there: a fresh container has none and needs `-y`, which
     /// elsewhere would leave the system half upgraded.
-    pub fn steps(self, pacman_database: bool) -> Vec<Step> {
+    pub fn steps(self, packages: &[&str], pacman_database: bool) -> Vec<Step> {
         let step = |command: &str, optional| {
             let words = command.split(' ').map(str::to_string).collect();
             Step { words, optional }
         };
-        let packages = self.packages().join(" ");
+        let packages = packages.join(" ");
         match self {
             Self::Debian => vec![
                 // One broken repository among many fails the update without being in the way.
@@ -99,7 +104,7 @@ mod tests {
     #[test]
     fn every_family_installs_the_loader_and_lavapipe_without_asking() {
         let commands = |d: Distribution, database| -> Vec<String> {
-            d.steps(database).iter().map(|s| s.words.join(" ")).collect()
+            d.steps(&d.packages(), database).iter().map(|s| s.words.join(" ")).collect()
         };
         assert_eq!(
             commands(Distribution::Debian, true),
@@ -118,7 +123,7 @@ mod tests {
 
     #[test]
     fn only_refreshing_the_package_list_may_fail() {
-        let steps = Distribution::Debian.steps(true);
+        let steps = Distribution::Debian.steps(&["a"], true);
         assert_eq!(steps.iter().map(|s| s.optional).collect::<Vec<_>>(), [true, false]);
     }
 }

@@ -42,26 +42,52 @@ pub fn run() -> Result<()> {
         }
         Err(reason) => reason,
     };
+    let distribution = distribution().with_context(|| {
+        format!("no Vulkan adapter ({reason}), and this system's package manager is not known; {BY_HAND}")
+    })?;
+    install_packages(distribution, &distribution.packages(), &format!("no Vulkan adapter ({reason})"))?;
+    match System::real().adapter() {
+        Ok(driver) => eprintln!("setup: Vulkan adapter installed ({driver})"),
+        Err(reason) => bail!("installed {}, but {reason}", distribution.packages().join(" ")),
+    }
+    Ok(())
+}
+
+/// Installs SPIR-V's validator and disassembler, which `inspect --arch vulkan` uses, where they are not there.
+pub fn spirv_tools() -> Result<()> {
+    if output_of(Command::new("spirv-val").arg("--version")).is_ok() {
+        eprintln!("setup: spirv-val present");
+        return Ok(());
+    }
+    let by_hand = "install SPIRV-Tools (spirv-val, spirv-dis) with the system's package manager, or the Vulkan SDK";
+    let distribution = distribution().with_context(|| format!("spirv-val was not found; {by_hand}"))?;
+    install_packages(distribution, &distribution.spirv_tools(), "spirv-val was not found")?;
+    output_of(Command::new("spirv-val").arg("--version"))
+        .context("spirv-tools was installed, but spirv-val does not run")?;
+    eprintln!("setup: spirv-val installed");
+    Ok(())
+}
+
+/// The system's family, where it is one that we know.
+fn distribution() -> Option<Distribution> {
     let release = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release"));
-    let Some(distribution) = Distribution::from_os_release(&release.unwrap_or_default()) else {
-        bail!("no Vulkan adapter ({reason}), and this system's package manager is not known; {BY_HAND}");
-    };
-    let steps = distribution.steps(Path::new("/var/lib/pacman/sync/core.db").exists());
+    Distribution::from_os_release(&release.unwrap_or_default()).filter(|_| cfg!(target_os = "linux"))
+}
+
+/// Installs packages, or says what to type where that needs rights that are not there.
+fn install_packages(distribution: Distribution, packages: &[&str], reason: &str) -> Result<()> {
+    let steps = distribution.steps(packages, Path::new("/var/lib/pacman/sync/core.db").exists());
     let privilege = privilege();
     if privilege == Privilege::None {
-        bail!("no Vulkan adapter ({reason}), and installing one needs root; type: {}", typed(&steps));
+        bail!("{reason}, and installing needs root; type: {}", typed(&steps));
     }
-    eprintln!("setup: no Vulkan adapter ({reason}); installing {} ...", distribution.packages().join(" "));
+    eprintln!("setup: {reason}; installing {} ...", packages.join(" "));
     for step in &steps {
         match install(step, privilege) {
             Ok(()) => {}
             Err(error) if step.optional => eprintln!("setup: {error:#}; going on"),
-            Err(error) => return Err(error.context(format!("installing Vulkan failed; type: {}", typed(&steps)))),
+            Err(error) => return Err(error.context(format!("the installation failed; type: {}", typed(&steps)))),
         }
-    }
-    match System::real().adapter() {
-        Ok(driver) => eprintln!("setup: Vulkan adapter installed ({driver})"),
-        Err(reason) => bail!("installed {}, but {reason}", distribution.packages().join(" ")),
     }
     Ok(())
 }
@@ -108,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_command_to_type_is_complete() {
-        let typed = typed(&Distribution::Debian.steps(true));
+        let typed = typed(&Distribution::Debian.steps(&Distribution::Debian.packages(), true));
         assert_eq!(
             typed,
             "sudo apt-get update && \

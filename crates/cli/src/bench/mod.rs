@@ -8,6 +8,7 @@
 //! ceilings that a matrix product and a copy reach in the same run.
 
 mod ceilings;
+pub mod compare;
 mod networks;
 mod operations;
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use swinstyle_kit::tuning::{self, Point, Source};
 use swinstyle_tensor::{Device, counters};
 
 use crate::output::{Output, Status, one_line};
@@ -60,6 +62,8 @@ struct Measured {
     gbs: f64,
     roofline: f64,
     runs: u32,
+    /// Blueprints that its launches took from a tuning table.
+    blueprints: Vec<String>,
 }
 
 /// All cases on a device.
@@ -69,16 +73,22 @@ pub fn cases(device: Device) -> Vec<Case> {
     cases
 }
 
+/// The cases whose name contains `filter`. Errors: none does.
+fn selected(device: Device, filter: Option<&str>) -> Result<Vec<Case>> {
+    let all = cases(device);
+    let count = all.len();
+    let selected: Vec<Case> = all.into_iter().filter(|c| filter.is_none_or(|f| c.name.contains(f))).collect();
+    match (selected.is_empty(), filter) {
+        (true, Some(filter)) => bail!("none of the {count} cases on {device} contains `{filter}`"),
+        _ => Ok(selected),
+    }
+}
+
 /// Runs the cases whose name contains `filter`; every case is printed as soon as it is measured.
 ///
 /// Errors: a filter that no case matches. A case that fails is reported and the others still run.
 pub fn run(device: Device, filter: Option<&str>, runs: u32, output: Output) -> Result<Status> {
-    let all = cases(device);
-    let count = all.len();
-    let selected: Vec<Case> = all.into_iter().filter(|c| filter.is_none_or(|f| c.name.contains(f))).collect();
-    if let (true, Some(filter)) = (selected.is_empty(), filter) {
-        bail!("none of the {count} cases on {device} contains `{filter}`");
-    }
+    let selected = selected(device, filter)?;
     let ceilings = Ceilings::measure(device)?;
     output.line(format_args!("on {device}: {ceilings}"))?;
     output.line(format_args!("PyTorch runs the same cases with benches/peers/pytorch_peer.py"))?;
@@ -90,6 +100,9 @@ pub fn run(device: Device, filter: Option<&str>, runs: u32, output: Output) -> R
                 let (percent, at) = (100.0 * m.roofline, [m.median_ms, m.gflops, m.gbs]);
                 output
                     .line(format_args!("{:44} {:11.4} {:11.2} {:9.2} {percent:8.1}%", m.case, at[0], at[1], at[2]))?;
+                for blueprint in &m.blueprints {
+                    output.line(format_args!("    {blueprint}"))?;
+                }
                 output.document(&m)?;
             }
             Err(error) => {
@@ -103,7 +116,7 @@ pub fn run(device: Device, filter: Option<&str>, runs: u32, output: Output) -> R
 
 fn measure(case: &Case, device: Device, runs: u32, ceilings: &Ceilings) -> Result<Measured> {
     let mut work = (case.build)(device)?;
-    let (counted, counts) = counters::region(|| (work.run)());
+    let ((counted, counts), points) = tuning::listing(|| counters::region(|| (work.run)()));
     counted?;
     for _ in 1..WARM_UP {
         (work.run)()?;
@@ -127,7 +140,13 @@ fn measure(case: &Case, device: Device, runs: u32, ceilings: &Ceilings) -> Resul
         gbs: bytes / median * 1e-9,
         roofline: ceilings.least_seconds(flops, bytes) / median,
         runs,
+        blueprints: points.iter().filter(|p| p.source != Source::Default).map(named).collect(),
     })
+}
+
+/// A choice that a tuning table made, in words.
+fn named(p: &Point) -> String {
+    format!("{}: {} ({})", p.kernel, tuning::inline(&p.chosen), p.source)
 }
 
 /// Seconds of one run, the device idle before and after.

@@ -1,6 +1,9 @@
 //! `swinstyle doctor`: what this machine has for SwinStyle to run on, what is missing, and the fix.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::Args;
 use serde::Serialize;
 use swinstyle_tensor::{
     Device, TensorError,
@@ -8,7 +11,11 @@ use swinstyle_tensor::{
 };
 
 use super::Context;
-use crate::output::Status;
+use crate::{
+    build,
+    output::Status,
+    tune::tables::{self, Identity},
+};
 
 /// One device as it is listed.
 #[derive(Debug, Serialize)]
@@ -25,6 +32,8 @@ struct Listed {
     planes: Option<(u32, u32)>,
     dtypes: Vec<String>,
     matrix_instructions: Vec<(u32, u32, u32)>,
+    /// The tuning table in use, in words.
+    tuning: String,
 }
 
 /// Something that is not there.
@@ -44,9 +53,33 @@ struct Report {
     default_device: Option<String>,
     devices: Vec<Listed>,
     missing: Vec<Missing>,
+    kernel_cache: Option<KernelCache>,
 }
 
-pub(super) fn run(context: &Context) -> Result<Status> {
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Remove the compiled kernels that are kept for the next start.
+    #[arg(long)]
+    clear_cache: bool,
+}
+
+/// Compiled kernels that are kept for the next start.
+#[derive(Debug, Serialize)]
+struct KernelCache {
+    folder: String,
+    /// Bytes of this build's kernels, and of all builds'.
+    bytes: u64,
+    all_bytes: u64,
+    builds: usize,
+}
+
+pub(super) fn run(context: &Context, args: Doctor) -> Result<Status> {
+    if let (true, Some(folder)) = (args.clear_cache, build::kernels()) {
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => bail!("{} cannot be removed: {e}", folder.display()),
+            _ => context.output.note(format_args!("removed {}", folder.display())),
+        }
+    }
     let report = examine(context);
     print(context, &report)?;
     context.output.document(&report)?;
@@ -83,6 +116,35 @@ fn examine(context: &Context) -> Report {
         default_device: default.ok().map(|d| d.to_string()),
         devices,
         missing,
+        kernel_cache: kernel_cache(),
+    }
+}
+
+fn kernel_cache() -> Option<KernelCache> {
+    let folder = build::kernels()?;
+    let builds = std::fs::read_dir(&folder).map_or(0, |entries| entries.flatten().count());
+    let (bytes, all_bytes) = (size(&folder.join(build::ID)), size(&folder));
+    Some(KernelCache { folder: folder.display().to_string(), bytes, all_bytes, builds })
+}
+
+/// Bytes of the files below a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|e| e.metadata().map_or(0, |m| if m.is_dir() { size(&e.path()) } else { m.len() })).sum()
+}
+
+/// The tuning table of a device in words: where from, how old, what is wrong.
+fn tuned(device: Device) -> String {
+    let Some(found) = Identity::of(device).ok().and_then(|identity| tables::find(&identity)) else {
+        return "no tuning table, default blueprints".to_string();
+    };
+    let notes: String = found.notes.iter().map(|n| format!("; {n}")).collect();
+    match found.table {
+        Some(t) => {
+            let (place, n) = (found.place, t.entries.len());
+            format!("tuned by {place} ({n} launches, {}, commit {}){notes}", t.date, t.commit)
+        }
+        None => found.notes.join("; "),
     }
 }
 
@@ -117,6 +179,7 @@ fn listed(device: Device, d: Description) -> Listed {
         planes: d.planes,
         dtypes: d.dtypes.iter().map(ToString::to_string).collect(),
         matrix_instructions: d.matrix_instructions,
+        tuning: tuned(device),
     }
 }
 
@@ -142,6 +205,12 @@ fn print(context: &Context, report: &Report) -> Result<()> {
         if d.device != "cpu" {
             out.line(format_args!("         {}", features(d)))?;
         }
+        out.line(format_args!("         {}", d.tuning))?;
+    }
+    if let Some(c) = &report.kernel_cache {
+        let (mine, all) = (c.bytes as f64 / 1048576.0, c.all_bytes as f64 / 1048576.0);
+        let what = format!("{mine:.1} MiB of this build, {all:.1} MiB of {} builds", c.builds);
+        out.line(format_args!("\ncompiled kernels: {what} in {} (--clear-cache removes them)", c.folder))?;
     }
     for m in &report.missing {
         out.line(format_args!("\nmissing: {}: {}", m.what, m.reason))?;

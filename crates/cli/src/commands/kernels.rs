@@ -13,6 +13,7 @@ use crate::{
     check::{self, Outcome},
     inspect,
     output::Status,
+    tune,
 };
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,15 @@ pub(super) enum Command {
     Check(Check),
     /// Time the cases of benches/peers/pytorch_peer.py.
     Bench(Bench),
+    /// Time the legal blueprints of every kernel and write the winners to the device's tuning table.
+    #[command(hide = true)]
+    Tune(Tune),
+    /// Time the cases and PyTorch's in alternation and write a page.
+    #[command(hide = true)]
+    Compare(Compare),
+    /// Look at the SPIR-V of every kernel on a Vulkan device.
+    #[command(hide = true)]
+    Spirv(Spirv),
     /// Compile the kernels of the bench cases for a CUDA chip that need not be there, and look at the code.
     #[command(hide = true)]
     Inspect(Inspect),
@@ -47,6 +57,57 @@ pub(super) struct Bench {
     /// Timed runs of a case, after three that warm up.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
+}
+
+/// `cargo xtask tune` is this.
+#[derive(Debug, Args)]
+pub(super) struct Tune {
+    /// Fewer candidates, rounds and shapes: minutes instead of hours.
+    #[arg(long)]
+    quick: bool,
+    /// Only the kernels whose name contains this; the others keep their measurements.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// Keep what the table already has for the same code.
+    #[arg(long)]
+    resume: bool,
+    /// Folder of the tables; without it SWINSTYLE_TUNING, then tuning/ here or beside the program, then the user's cache.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// `cargo xtask bench` is this with its script and folder.
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    /// Only the cases whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    case: Option<String>,
+    /// Python with PyTorch; without it our cases alone.
+    #[arg(long, value_name = "PYTHON")]
+    peer: Option<PathBuf>,
+    /// The peer's script.
+    #[arg(long, value_name = "FILE", default_value = "benches/peers/pytorch_peer.py")]
+    script: PathBuf,
+    /// Times that the two alternate.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Timed runs of a case a round.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// Folder of the page and its JSON.
+    #[arg(long, value_name = "DIR", default_value = "benches/results")]
+    out: PathBuf,
+}
+
+/// `cargo xtask inspect --arch vulkan` is this with a kernel cache of its own.
+#[derive(Debug, Args)]
+pub(super) struct Spirv {
+    /// Only the kernels whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// Where the modules are written.
+    #[arg(long, value_name = "DIR", default_value = "target/inspect")]
+    out: PathBuf,
 }
 
 /// `cargo xtask inspect` is this with its tools and folders.
@@ -79,6 +140,16 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     match command {
         Command::Check(args) => run_check(context, &args),
         Command::Bench(args) => bench::run(context.device()?, args.case.as_deref(), args.runs, context.output),
+        Command::Tune(Tune { quick, kernel, resume, out }) => {
+            tune::run(context.device()?, tune::Options { quick, kernel, resume, out }, context.output)
+        }
+        Command::Compare(Compare { case, peer, script, rounds, runs, out }) => {
+            let options = bench::compare::Options { case, peer, script, rounds, runs, out };
+            bench::compare::run(context.device()?, &options, context.output)
+        }
+        Command::Spirv(Spirv { kernel, out }) => {
+            inspect::spirv::run(context.device()?, kernel.as_deref(), &out, context.output)
+        }
         Command::Inspect(Inspect { arch: chip, kernel, case, tour, fixtures, tools, out }) => {
             inspect::run(&inspect::Options { chip, kernel, case, tour, fixtures, tools, out }, context.output)
         }

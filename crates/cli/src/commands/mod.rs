@@ -25,7 +25,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use swinstyle_tensor::Device;
 
-use crate::output::{Output, Status};
+use crate::{
+    output::{Output, Status},
+    tune::tables,
+};
 
 /// Invert images into StyleGAN2's W+ space with a Swin encoder, train both, and edit what was inverted.
 #[derive(Debug, Parser)]
@@ -44,7 +47,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List devices, drivers and what is missing, with the fix.
-    Doctor,
+    Doctor(doctor::Doctor),
     /// Make training data.
     #[command(subcommand)]
     Data(data::Command),
@@ -108,10 +111,13 @@ impl Context {
         }
     }
 
-    /// That device, opened. Errors: one that this machine does not have, with the way out.
+    /// That device, opened, with its tuning table in use. Errors: one that this machine does not have, with the way out.
     pub fn device(&self) -> Result<Device> {
         let device = self.named_device()?;
         device.check()?;
+        for note in tables::use_for(device) {
+            self.output.note(format_args!("tuning: {note}"));
+        }
         Ok(device)
     }
 }
@@ -119,8 +125,8 @@ impl Context {
 pub(crate) fn run_from_arguments() -> Result<Status> {
     let Cli { device, json, command } = Cli::try_parse()?;
     let context = Context { requested: device, output: Output::new(json) };
-    match command {
-        Command::Doctor => doctor::run(&context),
+    let outcome = match command {
+        Command::Doctor(args) => doctor::run(&context, args),
         Command::Data(command) => data::run(&context, command),
         Command::Train(command) => train::run(&context, command),
         Command::Ablate(args) => ablate::run(&context, args),
@@ -138,7 +144,11 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Convert(args) => convert::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::Kernels(command) => kernels::run(&context, command),
+    };
+    for note in swinstyle_kit::tuning::take_notes() {
+        context.output.note(format_args!("tuning: {note}"));
     }
+    outcome
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod nvrtc;
 mod report;
 mod resources;
 mod sass;
+pub(crate) mod spirv;
 mod toolkit;
 mod tour;
 

@@ -12,6 +12,7 @@ pub mod resample;
 pub mod warp;
 
 mod buffer;
+mod cache;
 mod cuda;
 mod describe;
 mod faults;
@@ -34,6 +35,8 @@ use cubecl_wgpu::WgpuRuntime;
 use crate::{Device, Result, TensorError};
 
 pub use buffer::{CubeArg, CubeBuffer};
+pub use cache::cache_kernels;
+pub(crate) use cache::profile;
 pub use cuda::cuda_device_count;
 pub use describe::{Description, describe};
 pub use glue::{UNITS, grid, storage_type};

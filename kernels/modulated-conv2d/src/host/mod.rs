@@ -11,12 +11,20 @@ mod weight_gradient;
 mod winograd;
 
 use pulp::Arch;
+use swinstyle_kit::{
+    Blueprint as _, Limits,
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::{DType, Result, Scalar, TensorError};
 
 pub(crate) use elementwise::{channel_dot, epilogue, epilogue_gradient, tap_energy};
 
-use crate::launch::{Conv, ConvInputs, WeightGradient};
+use crate::{
+    launch::{Conv, ConvInputs, WeightGradient},
+    tune::HostBlueprint,
+};
 use vector::Real;
+pub(crate) use winograd::{fits as winograd_pays, is_legal as winograd_is_legal};
 
 /// Computes a [`Conv`].
 pub(crate) fn conv<T: Scalar>(kernel: &Conv, inputs: &[&[T]], y: &mut [T]) -> Result<()> {
@@ -34,7 +42,9 @@ fn conv_as<T: Real>(kernel: &Conv, inputs: &[&[T]], output: &mut [T]) -> Result<
         Arch::new().dispatch(narrow::Narrow { kernel, inputs: &inputs, output });
         return Ok(());
     }
-    if winograd::fits(&kernel.problem) {
+    let p = &kernel.problem;
+    let form = choose(Place::Host, "conv2d", p, &Limits::WEBGPU, HostBlueprint::default_for(p));
+    if form.winograd {
         return Arch::new().dispatch(winograd::Winograd { kernel, inputs: &inputs, output });
     }
     Arch::new().dispatch(forward::Forward { kernel, inputs: &inputs, output })

@@ -1,7 +1,10 @@
 //! From a kernel of the room and a blueprint to its CubeCL launches.
 
 use cubecl::prelude::*;
-use swinstyle_kit::{Blueprint as _, glue};
+use swinstyle_kit::{
+    Blueprint as _, glue,
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::{CubeArg, DType, Result, TensorError, cube::storage_type};
 
 use super::{ChannelDot, Channels, Conv, ConvInputs, Epilogue, EpilogueGradient, TapEnergy, WeightGradient};
@@ -192,14 +195,16 @@ pub(crate) fn conv<R: Runtime>(
     Ok(())
 }
 
-/// [`conv`] with the default blueprint.
+/// [`conv`] with the tuned blueprint, or the default one.
 pub(crate) fn conv_default<R: Runtime>(
     client: &ComputeClient<R>,
     kernel: &Conv,
     inputs: &[CubeArg],
     y: &CubeArg,
 ) -> Result<()> {
-    conv(client, kernel, &Blueprint::default_for(&kernel.problem), inputs, y)
+    let p = &kernel.problem;
+    let blueprint = choose(Place::Cube, "conv2d", p, &glue::limits(client), Blueprint::default_for(p));
+    conv(client, kernel, &blueprint, inputs, y)
 }
 
 /// dW from the inputs of a [`WeightGradient`].

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use swinstyle_kit::attention::tiles::{Left, Scattered, Start, Tile, product, softmax_gradient, write_column};
 use swinstyle_tensor::{Scalar, simd};
 
-use super::{BLOCK, Inputs, Rows};
+use super::{Inputs, Rows};
 use crate::problem::{Partials, Problem};
 
 struct Scratch<T: Scalar> {
@@ -26,8 +26,8 @@ struct Scratch<T: Scalar> {
 }
 
 impl<T: Scalar> Scratch<T> {
-    fn new(p: &Problem) -> Self {
-        let (m, d, block) = (p.queries(), p.head_dim, BLOCK.min(p.tokens()));
+    fn new(p: &Problem, block: usize) -> Self {
+        let (m, d, block) = (p.queries(), p.head_dim, block.min(p.tokens()));
         Self {
             rows: Rows::new(p),
             q: Tile::new(m, d),
@@ -95,9 +95,9 @@ pub fn backward<T: Scalar>(
     let tasks = p.owners() * parts.chunks.count * heads;
     if row > 0 {
         let rows = partial.par_chunks_mut(row).enumerate();
-        rows.for_each_init(|| Scratch::new(p), |s, (task, partial)| run(s, task, partial));
+        rows.for_each_init(|| Scratch::new(p, inputs.block), |s, (task, partial)| run(s, task, partial));
     } else {
-        (0..tasks).into_par_iter().for_each_init(|| Scratch::new(p), |s, task| run(s, task, &mut []));
+        (0..tasks).into_par_iter().for_each_init(|| Scratch::new(p, inputs.block), |s, task| run(s, task, &mut []));
     }
 }
 
@@ -158,8 +158,8 @@ impl<T: Scalar> WithSimd for Head<'_, T> {
             }
             write_column(&mut s.dy_across, across, query, dy, T::ONE);
         }
-        for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
-            let (first, count) = (i * BLOCK, tokens.len());
+        for (i, tokens) in s.rows.tokens.chunks(inputs.block).enumerate() {
+            let (first, count) = (i * inputs.block, tokens.len());
             inputs.gather(group, tokens, 0, head, &mut s.k);
             inputs.logits(simd, owner, group, head, first, count, &s.k, &mut s.logits[first * across..]);
             inputs.gather(group, tokens, 1, head, &mut s.v);
@@ -167,8 +167,8 @@ impl<T: Scalar> WithSimd for Head<'_, T> {
             product(simd, count, across, d, down(&s.v, wide), &s.dy_across, Start::Zero, dlogits);
         }
         softmax_gradient(&mut s.logits, &mut s.dlogits, across, &s.max, &s.ln_sum);
-        for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
-            let (first, count) = (i * BLOCK, tokens.len());
+        for (i, tokens) in s.rows.tokens.chunks(inputs.block).enumerate() {
+            let (first, count) = (i * inputs.block, tokens.len());
             let (probabilities, dlogits) = (&s.logits[first * across..], &s.dlogits[first * across..]);
             if first > 0 || count < s.rows.tokens.len() {
                 inputs.gather(group, tokens, 0, head, &mut s.k);

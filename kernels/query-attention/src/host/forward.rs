@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use swinstyle_kit::attention::tiles::{Left, Scattered, Start, Tile, product, softmax_columns};
 use swinstyle_tensor::Scalar;
 
-use super::{BLOCK, Inputs, Rows};
+use super::{Inputs, Rows};
 use crate::problem::Problem;
 
 struct Scratch<T: Scalar> {
@@ -19,11 +19,11 @@ struct Scratch<T: Scalar> {
 }
 
 impl<T: Scalar> Scratch<T> {
-    fn new(p: &Problem) -> Self {
+    fn new(p: &Problem, block: usize) -> Self {
         let (m, n, d) = (p.queries(), p.tokens(), p.head_dim);
         Self {
             rows: Rows::new(p),
-            block: Tile::new(BLOCK.min(n), d),
+            block: Tile::new(block.min(n), d),
             logits: Tile::new(n, m),
             y: Tile::new(m, d),
             max: Tile::new(1, m),
@@ -46,7 +46,7 @@ pub fn forward<T: Scalar>(
     let (y, stats) = (Scattered::new(y), Scattered::new(stats));
     let (sets, heads, arch) = (p.sets(), p.heads, Arch::new());
     (0..p.groups * sets * heads).into_par_iter().for_each_init(
-        || Scratch::new(p),
+        || Scratch::new(p, inputs.block),
         |s, task| {
             let (group, set, head) = (task / heads / sets, task / heads % sets, task % heads);
             arch.dispatch(Head { inputs: &inputs, s, group, set, head, y: &y, stats: &stats });
@@ -75,15 +75,15 @@ impl<T: Scalar> WithSimd for Head<'_, T> {
         let (d, wide, across) = (p.head_dim, inputs.wide, inputs.across);
         let owner = if p.own_queries { group * p.sets() + set } else { group };
         s.rows.find(p, set);
-        for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
+        for (i, tokens) in s.rows.tokens.chunks(inputs.block).enumerate() {
             inputs.gather(group, tokens, 0, head, &mut s.block);
-            let logits = &mut s.logits[i * BLOCK * across..];
-            inputs.logits(simd, owner, group, head, i * BLOCK, tokens.len(), &s.block, logits);
+            let logits = &mut s.logits[i * inputs.block * across..];
+            inputs.logits(simd, owner, group, head, i * inputs.block, tokens.len(), &s.block, logits);
         }
         softmax_columns(&mut s.logits, across, &mut s.max, &mut s.sum);
-        for (i, tokens) in s.rows.tokens.chunks(BLOCK).enumerate() {
+        for (i, tokens) in s.rows.tokens.chunks(inputs.block).enumerate() {
             inputs.gather(group, tokens, 1, head, &mut s.block);
-            let probabilities = Left { data: &s.logits[i * BLOCK * across..], row: 1, column: across };
+            let probabilities = Left { data: &s.logits[i * inputs.block * across..], row: 1, column: across };
             let start = if i == 0 { Start::Zero } else { Start::Output };
             product(simd, p.queries(), wide, tokens.len(), probabilities, &s.block, start, &mut s.y);
         }

@@ -11,17 +11,23 @@ pub use forward::forward;
 
 use pulp::Simd;
 use rayon::prelude::*;
-use swinstyle_kit::attention::tiles::{Left, Start, Tile, padded, product};
+use swinstyle_kit::{
+    Blueprint as _, Limits,
+    attention::tiles::{Left, Start, Tile, padded, product},
+    tuning::{Place, choose},
+};
 use swinstyle_tensor::Scalar;
 
-use crate::problem::{BiasKind, Layout, Problem};
-
-/// Tokens of a block: their keys, values and logits stay in the first-level cache.
-const BLOCK: usize = 64;
+use crate::{
+    problem::{BiasKind, Layout, OP, Problem},
+    tune::HostBlueprint,
+};
 
 /// What all tasks read.
 struct Inputs<'a, T: Scalar> {
     problem: &'a Problem,
+    /// Tokens of a block.
+    block: usize,
     kv: &'a [T],
     /// The row of padded tokens of each group.
     pad: Vec<T>,
@@ -60,7 +66,8 @@ impl<'a, T: Scalar> Inputs<'a, T> {
             });
         }
         let pad = pad.map_or_else(|| vec![T::ZERO; groups * 2 * c], <[T]>::to_vec);
-        Self { problem, kv, pad, q_across, bias: tile, across, wide: padded(d), scale }
+        let tiles = choose(Place::Host, OP, problem, &Limits::WEBGPU, HostBlueprint::default_for(problem));
+        Self { problem, block: tiles.block, kv, pad, q_across, bias: tile, across, wide: padded(d), scale }
     }
 
     /// k or v (0, 1) of one head of a token of a group.

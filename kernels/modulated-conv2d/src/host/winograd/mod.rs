@@ -40,12 +40,16 @@ const SUMS_BYTES: usize = 1 << 20;
 
 const OP: &str = "conv2d";
 
-/// Whether the transforms are worth their while: enough channels to spread them over, enough tiles to transform the weights for.
-pub(super) fn fits(p: &Problem) -> bool {
+/// Whether the transforms compute the convolution at all.
+pub(crate) fn is_legal(p: &Problem) -> bool {
     let g = &p.geometry;
-    let shape = g.kernel == [3, 3] && g.up == 1 && g.down == 1;
+    g.kernel == [3, 3] && g.up == 1 && g.down == 1
+}
+
+/// Whether the transforms are worth their while: enough channels to spread them over, enough tiles to transform the weights for.
+pub(crate) fn fits(p: &Problem) -> bool {
     let [_, oh, ow, o] = p.output_shape();
-    shape && p.in_channels >= 32 && o >= 32 && p.batch * oh.div_ceil(2) * ow.div_ceil(2) >= 64
+    is_legal(p) && p.in_channels >= 32 && o >= 32 && p.batch * oh.div_ceil(2) * ow.div_ceil(2) >= 64
 }
 
 /// The tiles of all images in order.
