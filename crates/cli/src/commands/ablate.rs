@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use swinstyle_data::{
     Dataset, Picture,
     avatars::{Renderer, Style},
@@ -18,7 +19,10 @@ use swinstyle_models::{Model, Params};
 use swinstyle_tensor::Device;
 use swinstyle_train::{
     EncoderTrainer, Run, Samples, Stop,
-    ablation::{AblationConfig, AttributeClassifier, Attributes, Examples, Measures, Row, measure, time},
+    ablation::{
+        AblationConfig, AttributeClassifier, Attributes, ClassifierConfig, Examples, Heldout, Measures, Row, measure,
+        time,
+    },
     config::{DataConfig, EncoderTraining, located},
 };
 use swinstyle_weights::{Archive, FloatDtype};
@@ -111,9 +115,12 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
     let mut models = Vec::new();
     for (number, (row, seed, training)) in plan.iter().enumerate() {
         let folder = args.out.join("rows").join(&row.id).join(format!("seed-{seed}"));
-        let key = json!({
-            "training": training, "generator": fingerprint, "heldout": config.heldout, "classifier": config.classifier
-        });
+        let key = Key {
+            training: training.clone(),
+            generator: fingerprint.clone(),
+            heldout: config.heldout,
+            classifier: config.classifier.clone(),
+        };
         let wanted = args.rows.is_empty() || args.rows.contains(&row.id);
         let measures = match done(&folder, &key)? {
             Some(measures) => measures,
@@ -187,23 +194,39 @@ fn classifier(
     Ok(Some(judge))
 }
 
+/// What a row's numbers are of. Read back, it has the defaults of keys that did not exist when it was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Key {
+    training: EncoderTraining,
+    /// Fingerprint of the generator's weights.
+    generator: String,
+    heldout: Heldout,
+    classifier: ClassifierConfig,
+}
+
+/// A row that is done.
+#[derive(Debug, Serialize, Deserialize)]
+struct Finished {
+    key: Key,
+    measures: Measures,
+}
+
 /// The numbers of a row that is done.
-fn done(folder: &Path, key: &Value) -> Result<Option<Measures>> {
+fn done(folder: &Path, key: &Key) -> Result<Option<Measures>> {
     let path = folder.join(RESULT);
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let result: Value = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-    if result.get("key") != Some(key) {
+    let finished: Finished = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    if finished.key != *key {
         bail!(
             "{}: the row was trained otherwise than it is configured now; give a new --out, or remove its folder",
             folder.display()
         );
     }
-    let measures = result.get("measures").cloned().unwrap_or(Value::Null);
-    Ok(Some(serde_json::from_value(measures).with_context(|| format!("{}", path.display()))?))
+    Ok(Some(finished.measures))
 }
 
-fn write_result(folder: &Path, key: &Value, measures: &Measures) -> Result<()> {
-    let text = format!("{:#}\n", json!({ "key": key, "measures": measures }));
+fn write_result(folder: &Path, key: &Key, measures: &Measures) -> Result<()> {
+    let text = format!("{:#}\n", json!(Finished { key: key.clone(), measures: measures.clone() }));
     Ok(write_atomic(&folder.join(RESULT), text.as_bytes())?)
 }
 
