@@ -82,6 +82,10 @@ fn rows_are_trained_once_and_put_into_a_table_with_pictures() {
 fn an_interrupted_row_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let (file, out) = (config(folder.path(), 8), folder.path().join("out"));
+    // What a kill before the first checkpoint leaves.
+    let begun = out.join("rows/swin/seed-1");
+    fs::create_dir_all(begun.join("checkpoints")).unwrap();
+    fs::write(begun.join("config.json"), "{}").unwrap();
     let stopped = ablate(&file, &out, &["--rows", "swin", "--time-limit", "0s"]);
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
     assert!(stopped.stderr.contains("the same command goes on"), "{stopped:?}");

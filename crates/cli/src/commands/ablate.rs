@@ -98,6 +98,9 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
             row.id
         );
     }
+    if let Some((row, ..)) = plan.iter().find(|(.., t)| !t.task.is_inversion()) {
+        bail!("row `{}`: [task]: an ablation compares inversions", row.id);
+    }
     make_folder(&args.out)?;
     let data = first.data.open(size)?;
     let stop = stop_on_signals()?;
@@ -250,7 +253,9 @@ fn trained(
     }
     let samples = Samples::take(data, &training.task)?;
     let mut trainer = EncoderTrainer::new(training.clone(), generator.clone(), samples, device)?;
-    let resume = folder.join("checkpoints").is_dir();
+    // A row that was killed before its first checkpoint begins anew.
+    let states = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
+    let resume = states.map(|e| e.file_name()).any(|name| name.as_encoded_bytes().starts_with(b"state-"));
     let run = Run { folder: folder.to_path_buf(), resume, device };
     let images = follow(output, &mut trainer, Arc::clone(data), &run, stop)?;
     Ok(whole(images))
