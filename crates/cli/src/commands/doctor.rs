@@ -209,7 +209,8 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     if let Some(c) = &report.kernel_cache {
         let (mine, all) = (c.bytes as f64 / 1048576.0, c.all_bytes as f64 / 1048576.0);
-        let what = format!("{mine:.1} MiB of this build, {all:.1} MiB of {} builds", c.builds);
+        let plural = if c.builds == 1 { "" } else { "s" };
+        let what = format!("{mine:.1} MiB of this build, {all:.1} MiB of {} build{plural}", c.builds);
         out.line(format_args!("\ncompiled kernels: {what} in {} (--clear-cache removes them)", c.folder))?;
     }
     for m in &report.missing {
