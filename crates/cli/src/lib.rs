@@ -10,7 +10,9 @@ mod build;
 pub mod check;
 pub mod commands;
 pub mod inspect;
+mod interrupt;
 pub mod output;
+mod page;
 mod profile;
 mod tune;
 

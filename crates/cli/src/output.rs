@@ -226,16 +226,6 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     format!("internal error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Style sheet of the pages with pictures.
-pub(crate) const PAGE_STYLE: &str = "
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } p.lead { color: #55606e; margin-top: .25rem; }
-img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { text-align: right; padding: .3rem .9rem; border-bottom: 1px solid #dde3ea; }
-th:first-child, td:first-child { text-align: left; } footer { color: #55606e; font-size: .85rem; margin-top: 2rem; }
-@media (prefers-color-scheme: dark) { body { background: #14181d; color: #e4e8ee; } th, td { border-color: #2c343e; } p.lead, footer { color: #9aa5b1; } }
-";
-
 #[cfg(test)]
 mod tests {
     use super::*;

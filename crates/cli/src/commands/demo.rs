@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use serde_json::json;
 use swinstyle_data::{
     LabelMap, Picture,
@@ -25,7 +25,10 @@ use super::{
     model::ModelFile,
     showcase::{EDITS, edited, faces},
 };
-use crate::output::{Output, PAGE_STYLE, Status};
+use crate::{
+    output::{Output, Status},
+    page::whole_page,
+};
 
 /// Training portraits behind the mean image that the baseline is.
 const BASELINE_PORTRAITS: u64 = 1000;
@@ -265,41 +268,31 @@ fn page(
         }
     };
     let h = &model.header;
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "SwinStyle: inverted portraits" }
-                style { (maud::PreEscaped(PAGE_STYLE)) }
-            }
-            body {
-                h1 { "Inverted portraits" }
-                p.lead { "Portraits that no training saw, each beside what SwinStyleformer and StyleGAN2 made of it and the difference (amplified " (DIFFERENCE_GAIN) " times)." }
-                img src="grid.png" alt="Triples of source, reconstruction and difference";
-                table {
-                    tr { th { "portraits" } th { "count" } th { "PSNR (dB)" } th { "mean image (dB)" } th { "MSE" } th { "SSIM" } }
-                    (row("all", all))
-                    (row("of variants seen in training", seen))
-                    (row("with a variant never seen", unseen))
-                }
-                p { "“Mean image” is the PSNR of the mean training image in the reconstruction's place. MSE and SSIM are of images in [−1, 1]. One image takes "
-                    (format!("{ms_per_image:.1}")) " ms on " (device) " at batch " (BATCH) "." }
-                h2 { "Edited" }
-                p.lead { "The portrait, its inversion, then its code moved along the directions of " (EDITS.join(" and ")) ": darker and lighter." }
-                img src="edited.png" alt="Rows of source, inversion and edits";
-                @if faces {
-                    h2 { "Faces from label maps" }
-                    p.lead { "A label map, what its encoder makes of it, the same with random fine layers, and the portrait that the map is of: its colours are not in the map." }
-                    img src="faces.png" alt="Rows of label map, answers and portrait";
-                }
-                footer {
-                    p { "Model " code { (path.file_name().unwrap_or_default().to_string_lossy()) } ": " (h.architecture) ", " (h.images_seen)
-                        " training images, seed " (h.seed) ". Portraits: style " (style.name()) ", seed " (args.seed) ", split heldout." }
-                    p { (style.attribution()) }
-                }
-            }
+    let body = html! {
+        h1 { "Inverted portraits" }
+        p.lead { "Portraits that no training saw, each beside what SwinStyleformer and StyleGAN2 made of it and the difference (amplified " (DIFFERENCE_GAIN) " times)." }
+        img src="grid.png" alt="Triples of source, reconstruction and difference";
+        table {
+            tr { th { "portraits" } th { "count" } th { "PSNR (dB)" } th { "mean image (dB)" } th { "MSE" } th { "SSIM" } }
+            (row("all", all))
+            (row("of variants seen in training", seen))
+            (row("with a variant never seen", unseen))
         }
-    }
+        p { "“Mean image” is the PSNR of the mean training image in the reconstruction's place. MSE and SSIM are of images in [−1, 1]. One image takes "
+            (format!("{ms_per_image:.1}")) " ms on " (device) " at batch " (BATCH) "." }
+        h2 { "Edited" }
+        p.lead { "The portrait, its inversion, then its code moved along the directions of " (EDITS.join(" and ")) ": darker and lighter." }
+        img src="edited.png" alt="Rows of source, inversion and edits";
+        @if faces {
+            h2 { "Faces from label maps" }
+            p.lead { "A label map, what its encoder makes of it, the same with random fine layers, and the portrait that the map is of: its colours are not in the map." }
+            img src="faces.png" alt="Rows of label map, answers and portrait";
+        }
+        footer {
+            p { "Model " code { (path.file_name().unwrap_or_default().to_string_lossy()) } ": " (h.architecture) ", " (h.images_seen)
+                " training images, seed " (h.seed) ". Portraits: style " (style.name()) ", seed " (args.seed) ", split heldout." }
+            p { (style.attribution()) }
+        }
+    };
+    whole_page("inverted portraits", body)
 }

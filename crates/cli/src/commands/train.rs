@@ -3,11 +3,11 @@
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use swinstyle_models::Model;
@@ -19,7 +19,10 @@ use swinstyle_train::{
 };
 
 use super::Context;
-use crate::output::{Output, Status};
+use crate::{
+    interrupt::flag_on_interrupt,
+    output::{Output, Status},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -126,17 +129,10 @@ fn start(
     Ok(Status::Done)
 }
 
-/// A stop that the first interrupt asks for; the second ends the process.
+/// A stop that an interrupt asks for.
 pub(super) fn stop_on_signals() -> Result<Stop> {
     let stop = Stop::default();
-    let flag = stop.interrupted.clone();
-    ctrlc::set_handler(move || {
-        // A second signal means it.
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("the signal handler")?;
+    flag_on_interrupt(stop.interrupted.clone())?;
     Ok(stop)
 }
 

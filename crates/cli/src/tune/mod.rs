@@ -32,6 +32,7 @@ use swinstyle_tensor::{
 
 use crate::{
     build,
+    interrupt::flag_on_interrupt,
     output::{Output, Status, one_line},
 };
 use tables::Identity;
@@ -97,14 +98,7 @@ pub(crate) fn run(device: Device, options: Options, output: Output) -> Result<St
     let previous = tables::previous(&file, &identity).filter(|_| options.resume || options.kernel.is_some());
     let quick = options.quick;
     let stopped = Arc::new(AtomicBool::new(false));
-    let flag = stopped.clone();
-    ctrlc::set_handler(move || {
-        // A second signal means it.
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })
-    .context("the signal handler")?;
+    flag_on_interrupt(stopped.clone())?;
     tuning::install(tables::place(device), None);
     let table = table(identity, previous, &options);
     output.note(format_args!("tuning {} into {}", table.device, file.display()));
