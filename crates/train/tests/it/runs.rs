@@ -1,111 +1,47 @@
 //! Whole training runs on a small scale: resuming bit for bit, refusing what would lose work, stopping on NaN.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
-use swinstyle_data::Dataset;
 use swinstyle_models::{
     Model,
     styleformer::{PRESETS, Styleformer, StyleformerConfig},
 };
 use swinstyle_tensor::Device;
 use swinstyle_train::{
-    EncoderTrainer, Event, GeneratorTrainer, Run, Samples, Stop, Task, TrainError, Trainer,
+    EncoderTrainer, Event, GeneratorTrainer, Samples, Task, TrainError,
     ablation::AblationConfig,
     config::{EncoderTraining, GeneratorTraining, load, located, parse},
-    train,
 };
 
-const GENERATOR: &str = include_str!("../../../configs/avatar64-cpu-generator.toml");
-const ENCODER: &str = include_str!("../../../configs/avatar64-cpu-encoder.toml");
-
-fn overrides(list: &[&str]) -> Vec<String> {
-    let small =
-        ["run.batch=4", "run.log_steps=1", "run.sample_images=1000", "run.checkpoint_minutes=0", "data.count=100"];
-    small.iter().chain(list).map(|s| s.to_string()).collect()
-}
-
-fn generator(images: u64, more: &[&str]) -> GeneratorTraining {
-    let images = format!("run.images={images}");
-    let mut list = vec![
-        images.as_str(),
-        "model.size=8",
-        "model.style_dim=8",
-        "model.mapping_layers=2",
-        "model.channel_base=64",
-        "model.channel_max=8",
-        "model.discriminator_base=64",
-        "model.discriminator_max=8",
-        "loss.r1_interval=3",
-        "loss.path_length_interval=2",
-    ];
-    list.extend(more);
-    parse(GENERATOR, "generator.toml", &overrides(&list)).unwrap()
-}
-
-fn encoder(images: u64, more: &[&str]) -> EncoderTraining {
-    let images = format!("run.images={images}");
-    let mut list = vec![
-        images.as_str(),
-        "model.image_size=16",
-        "model.generator_size=8",
-        "model.style_dim=8",
-        "model.backbone.patch=1",
-        "model.backbone.dims=[8,8,8]",
-        "model.backbone.depths=[1,1,1]",
-        "model.backbone.heads=[1,1,1]",
-        "model.map2style.width=8",
-        "model.map2style.heads=1",
-        "loss.perceptual=0.0",
-        "model.backbone.stochastic_depth=0.1",
-    ];
-    list.extend(more);
-    parse(ENCODER, "encoder.toml", &overrides(&list)).unwrap()
-}
-
-fn go(trainer: &mut dyn Trainer, data: Arc<Dataset>, folder: &Path, resume: bool) -> Result<Vec<Event>, TrainError> {
-    let run = Run { folder: folder.to_path_buf(), resume, device: Device::Cpu };
-    let mut events = Vec::new();
-    train(trainer, data, &run, &Stop::default(), &mut |e| events.push(e))?;
-    Ok(events)
-}
-
-fn train_generator(images: u64, folder: &Path, resume: bool) -> Result<Vec<Event>, TrainError> {
-    let config = generator(images, &[]);
-    let data = config.data.open(8)?;
-    go(&mut GeneratorTrainer::new(config, Device::Cpu)?, data, folder, resume)
-}
+use crate::small::{GENERATOR, encoder, exported, generator, go, new_encoder, tensors, train_generator};
 
 /// Trains an encoder against the generator that the run folder `g` exported.
 fn train_encoder(config: EncoderTraining, g: &Path, folder: &Path, resume: bool) -> Result<Vec<Event>, TrainError> {
-    let data = config.data.open(16)?;
-    let model = Model::load(g.join("generator.safetensors"), Device::Cpu)?;
-    let samples = Samples::take(&data, &config.task)?;
-    go(&mut EncoderTrainer::new(config, model, samples, Device::Cpu)?, data, folder, resume)
+    let (mut trainer, data) = new_encoder(config, &exported(g))?;
+    go(&mut trainer, data, folder, resume)
 }
 
 /// The newest state, and the metrics without their speeds.
 fn outcome(folder: &Path) -> (Vec<u8>, Vec<String>) {
     let mut states: Vec<_> = fs::read_dir(folder.join("checkpoints")).unwrap().map(|f| f.unwrap().path()).collect();
     states.sort();
-    // The header holds the run's length, which differs on purpose: compare what follows it.
     let bytes = fs::read(states.last().unwrap()).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let strip = |l: &str| {
         let mut v: serde_json::Value = serde_json::from_str(l).unwrap();
         v.as_object_mut().unwrap().remove("images_per_second");
         v.to_string()
     };
-    (bytes[8 + header..].to_vec(), metrics.lines().map(strip).collect())
+    (tensors(&bytes).to_vec(), metrics.lines().map(strip).collect())
 }
 
 #[test]
 fn a_resumed_generator_run_has_the_bits_of_an_uninterrupted_one() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    train_generator(28, &whole, false).unwrap();
-    train_generator(12, &parts, false).unwrap();
-    train_generator(28, &parts, true).unwrap();
+    train_generator(generator(28, &[]), &whole, false).unwrap();
+    train_generator(generator(12, &[]), &parts, false).unwrap();
+    train_generator(generator(28, &[]), &parts, true).unwrap();
     assert!(outcome(&whole) == outcome(&parts), "states or metrics differ");
 }
 
@@ -114,9 +50,7 @@ fn an_augmented_run_resumes_with_the_same_bits_and_probability() {
     let dir = tempfile::tempdir().unwrap();
     let augment = ["augment.kind=bgc", "augment.ada_images=40", "augment.target=-0.9", "augment.ada_interval=3"];
     let run = |images: u64, folder: &Path, resume: bool| {
-        let config = generator(images, &augment);
-        let data = config.data.open(8).unwrap();
-        go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, folder, resume).unwrap();
+        train_generator(generator(images, &augment), folder, resume).unwrap();
     };
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(48, &whole, false);
@@ -134,10 +68,9 @@ fn an_augmented_run_resumes_with_the_same_bits_and_probability() {
 fn a_run_that_began_without_augmentation_resumes_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    train_generator(8, &folder, false).unwrap();
+    train_generator(generator(8, &[]), &folder, false).unwrap();
     let config = generator(16, &["augment.kind=[\"blit\"]", "augment.initial_p=0.5"]);
-    let data = config.data.open(8).unwrap();
-    go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, &folder, true).unwrap();
+    train_generator(config, &folder, true).unwrap();
     let metrics = outcome(&folder).1;
     assert!(metrics[1].contains("d_loss") && !metrics[1].contains("ada_p") && metrics[2].contains("ada_p"));
 }
@@ -146,12 +79,12 @@ fn a_run_that_began_without_augmentation_resumes_with_it() {
 fn a_run_falls_back_to_the_newest_whole_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, broken) = (dir.path().join("whole"), dir.path().join("broken"));
-    train_generator(28, &whole, false).unwrap();
-    train_generator(16, &broken, false).unwrap();
+    train_generator(generator(28, &[]), &whole, false).unwrap();
+    train_generator(generator(16, &[]), &broken, false).unwrap();
     let newest = broken.join("checkpoints/state-00000004.safetensors");
     let bytes = fs::read(&newest).unwrap();
     fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
-    let events = train_generator(28, &broken, true).unwrap();
+    let events = train_generator(generator(28, &[]), &broken, true).unwrap();
     let notes: Vec<String> =
         events.iter().filter_map(|e| if let Event::Note(t) = e { Some(t.clone()) } else { None }).collect();
     assert!(notes.iter().any(|n| n.contains("state-00000004")), "{notes:?}");
@@ -163,7 +96,7 @@ fn a_run_falls_back_to_the_newest_whole_checkpoint() {
 fn an_encoder_run_trains_exports_and_resumes_with_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     let run = |images: u64, folder: &Path, resume: bool| train_encoder(encoder(images, &[]), &g, folder, resume);
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(20, &whole, false).unwrap();
@@ -198,7 +131,7 @@ fn forms() -> Vec<Vec<&'static str>> {
 fn every_form_of_encoder_training_resumes_with_the_same_bits_and_its_model_inverts() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     for (i, form) in forms().into_iter().enumerate() {
         let (whole, parts) = (dir.path().join(format!("whole{i}")), dir.path().join(format!("parts{i}")));
         let run = |folder: &Path, resume| train_encoder(encoder(24, &form), &g, folder, resume).unwrap();
@@ -219,7 +152,7 @@ fn every_form_of_encoder_training_resumes_with_the_same_bits_and_its_model_inver
 fn the_metrics_of_an_inversion_discriminator_hold_its_accuracy() {
     let dir = tempfile::tempdir().unwrap();
     let (g, folder) = (dir.path().join("g"), dir.path().join("run"));
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     train_encoder(encoder(8, &forms()[0]), &g, &folder, false).unwrap();
     let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
@@ -233,7 +166,7 @@ fn the_metrics_of_an_inversion_discriminator_hold_its_accuracy() {
 fn a_batch_in_parts_has_the_gradient_of_the_whole() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     // The mean squared error alone: terms that compare images see a part at a time.
     let plain = ["loss.alignment=0.0", "model.backbone.stochastic_depth=0.0", "run.images=4"];
     let train = |name: &str, accumulate: &str| {
@@ -258,7 +191,7 @@ fn a_batch_in_parts_has_the_gradient_of_the_whole() {
 fn the_discriminators_term_reaches_the_encoder_and_its_gradient_leads_down() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     for form in &forms()[..2] {
         // Nothing but the term, a discriminator that stands still: all change is the term's.
         let still = form.iter().map(|f| f.replace("learning_rate = 1e-3", "learning_rate = 0.0")).collect::<Vec<_>>();
@@ -294,7 +227,7 @@ fn the_discriminators_term_reaches_the_encoder_and_its_gradient_leads_down() {
 fn what_does_not_fit_together_names_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     let cases: [(&[&str], &str); 6] = [
         (&["loss.adversarial=0.1"], "[discriminator]"),
         (&["run.accumulate=3"], "run.accumulate: 3 does not divide"),
@@ -318,7 +251,7 @@ fn foreign(name: &str) -> String {
 fn lpips_and_identity_are_trained_on_where_weights_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
-    train_generator(4, &g, false).unwrap();
+    train_generator(generator(4, &[]), &g, false).unwrap();
     let build = |more: &[(&str, String)]| {
         let mut config = encoder(8, &[]);
         config.model.image_size = 64;
@@ -331,9 +264,8 @@ fn lpips_and_identity_are_trained_on_where_weights_are_named() {
             }
         }
         let data = config.data.open(64).unwrap();
-        let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
         let samples = Samples::take(&data, &config.task).unwrap();
-        EncoderTrainer::new(config, model, samples, Device::Cpu).map(|t| (t, data))
+        EncoderTrainer::new(config, exported(&g), samples, Device::Cpu).map(|t| (t, data))
     };
     let step = |more: &[(&str, String)], folder: &str| -> serde_json::Value {
         let (mut trainer, data) = build(more).map_err(|e| e.to_string()).unwrap();
@@ -351,9 +283,7 @@ fn lpips_and_identity_are_trained_on_where_weights_are_named() {
     assert!(said.contains("arcface") && said.contains("`features.0.weight`"), "{said}");
     let mut config = encoder(8, &[]);
     config.loss.identity = 0.1;
-    let model = Model::load(g.join("generator.safetensors"), Device::Cpu).unwrap();
-    let samples = Samples::take(&config.data.open(16).unwrap(), &config.task).unwrap();
-    let said = EncoderTrainer::new(config, model, samples, Device::Cpu).err().unwrap().to_string();
+    let said = new_encoder(config, &exported(&g)).err().unwrap().to_string();
     assert!(said.contains("loss.identity") && said.contains("identity_weights"), "{said}");
 }
 
@@ -361,9 +291,9 @@ fn lpips_and_identity_are_trained_on_where_weights_are_named() {
 fn a_folder_that_holds_something_is_refused_and_an_empty_one_cannot_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.txt"), "precious").unwrap();
-    let error = train_generator(4, dir.path(), false).unwrap_err().to_string();
+    let error = train_generator(generator(4, &[]), dir.path(), false).unwrap_err().to_string();
     assert!(error.contains("not empty") && error.contains("--resume"), "{error}");
-    let error = train_generator(4, &dir.path().join("new"), true).unwrap_err().to_string();
+    let error = train_generator(generator(4, &[]), &dir.path().join("new"), true).unwrap_err().to_string();
     assert!(error.contains("no checkpoint"), "{error}");
 }
 
@@ -371,10 +301,9 @@ fn a_folder_that_holds_something_is_refused_and_an_empty_one_cannot_be_resumed()
 fn another_model_does_not_resume() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
-    train_generator(4, &folder, false).unwrap();
+    train_generator(generator(4, &[]), &folder, false).unwrap();
     let config = generator(8, &["model.mapping_layers=3"]);
-    let data = config.data.open(8).unwrap();
-    let error = go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, &folder, true).unwrap_err();
+    let error = train_generator(config, &folder, true).unwrap_err();
     assert!(error.to_string().contains("another [model]"), "{error}");
 }
 
@@ -383,8 +312,7 @@ fn a_loss_that_is_not_a_number_names_step_images_and_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("run");
     let config = generator(400, &["optimizer.learning_rate=1e30", "run.checkpoint_minutes=60"]);
-    let data = config.data.open(8).unwrap();
-    let error = go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, &folder, false).unwrap_err();
+    let error = train_generator(config, &folder, false).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, TrainError::NotFinite { .. }), "{text}");
     assert!(text.contains("step") && text.contains("state-00000000"), "{text}");

@@ -1,70 +1,35 @@
 //! What encoders read: label maps and small images, made from (seed, step), recorded in the trained model.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
-use swinstyle_data::{
-    Dataset,
-    avatars::{DatasetOptions, Split, write_dataset},
-};
+use swinstyle_data::avatars::{DatasetOptions, Split, write_dataset};
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor};
 use swinstyle_train::{
-    EncoderTrainer, GeneratorTrainer, Run, Samples, Stop, Task, TrainError, Trainer,
-    config::{EncoderTraining, GeneratorTraining, parse},
+    Task, TrainError,
+    config::EncoderTraining,
     task::{degrade, one_hot},
-    train,
 };
 
-const GENERATOR: &str = include_str!("../../../configs/avatar64-cpu-generator.toml");
-const ENCODER: &str = include_str!("../../../configs/avatar64-cpu-encoder.toml");
+use crate::small::{ENCODER, PORTRAIT, encoder_of, exported, go, new_encoder, tensors, train_generator};
 
-const RUN: [&str; 4] = ["run.batch=4", "run.images=12", "run.log_steps=1", "run.checkpoint_minutes=0"];
-
-fn go(trainer: &mut dyn Trainer, data: Arc<Dataset>, folder: &Path) -> Result<(), TrainError> {
-    let run = Run { folder: folder.to_path_buf(), resume: false, device: Device::Cpu };
-    train(trainer, data, &run, &Stop::default(), &mut |_| {})
-}
-
-/// A fresh generator of 8 px.
+/// A fresh generator.
 fn generator(folder: &Path) -> Model {
-    let more = ["model.size=8", "model.style_dim=8", "model.mapping_layers=2", "model.channel_max=8", "data.count=20"];
-    let more = [&more[..], &["model.discriminator_max=8", "loss.path_length_weight=0.0"]].concat();
-    let all: Vec<String> = RUN.iter().chain(&more).map(|s| s.to_string()).collect();
-    let config: GeneratorTraining = parse(GENERATOR, "g", &all).unwrap();
-    let data = config.data.open(8).unwrap();
-    go(&mut GeneratorTrainer::new(config, Device::Cpu).unwrap(), data, &folder.join("g")).unwrap();
-    Model::load(folder.join("g/generator.safetensors"), Device::Cpu).unwrap()
+    train_generator(crate::small::generator(4, &[]), &folder.join("g"), false).unwrap();
+    exported(&folder.join("g"))
 }
 
 fn encoder(task: &str, more: &[&str]) -> Result<EncoderTraining, TrainError> {
-    let text = format!("{ENCODER}\n[task]\n{task}\n");
-    let small = [
-        "model.image_size=16",
-        "model.generator_size=8",
-        "model.style_dim=8",
-        "model.backbone.patch=1",
-        "model.backbone.dims=[8,8,8]",
-        "model.backbone.depths=[1,1,1]",
-        "model.backbone.heads=[1,1,1]",
-        "model.map2style.width=8",
-        "model.map2style.heads=1",
-        "loss.perceptual=0.0",
-        "data.count=20",
-        "data.flip=true",
-    ];
-    let all: Vec<String> = RUN.iter().chain(&small).chain(more).map(|s| s.to_string()).collect();
-    parse(&text, "encoder.toml", &all)
+    let more = [&["data.count=20", "data.flip=true"], more].concat();
+    encoder_of(&format!("{ENCODER}\n[task]\n{task}\n"), 12, &more)
 }
 
-/// Trains to the end; returns the exported model and the last state's bytes behind its header.
+/// Trains to the end; returns the exported model and the last state's tensors.
 fn trained(config: &EncoderTraining, generator: &Model, folder: &Path) -> Result<(Model, Vec<u8>), TrainError> {
-    let data = config.task.open(&config.data, 16)?;
-    let samples = Samples::take(&data, &config.task)?;
-    let mut trainer = EncoderTrainer::new(config.clone(), generator.clone(), samples, Device::Cpu)?;
-    go(&mut trainer, data, folder)?;
+    let (mut trainer, data) = new_encoder(config.clone(), generator)?;
+    go(&mut trainer, data, folder, false)?;
     let state = fs::read(folder.join("checkpoints/state-00000003.safetensors")).unwrap();
-    let header = u64::from_le_bytes(state[..8].try_into().unwrap()) as usize;
-    Ok((Model::load(folder.join("model.safetensors"), Device::Cpu)?, state[8 + header..].to_vec()))
+    Ok((Model::load(folder.join("model.safetensors"), Device::Cpu)?, tensors(&state).to_vec()))
 }
 
 #[test]
@@ -102,7 +67,7 @@ fn a_folder_of_maps_trains_like_the_portraits_it_was_written_from() {
     let g = generator(dir.path());
     let out = dir.path().join("set");
     let (style, split) = ("avataaars".to_string(), Split::Train);
-    let options = DatasetOptions { style, size: 16, count: 20, split, masks: true, seed: 0, out: out.clone() };
+    let options = DatasetOptions { style, size: PORTRAIT, count: 20, split, masks: true, seed: 0, out: out.clone() };
     write_dataset(&options, |_| {}).unwrap();
     let drawn = encoder("kind = \"segmentation\"", &["model.backbone.in_channels=11"]).unwrap();
     let mut folder = drawn.clone();
