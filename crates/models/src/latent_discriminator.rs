@@ -3,10 +3,7 @@
 use swinstyle_bias_act::Activation;
 use swinstyle_tensor::Tensor;
 
-use crate::{Init, Params, Result, Spec, layers::equal_linear};
-
-/// Gain after the leaky ReLUs, as in StyleGAN2.
-const GAIN: f64 = std::f64::consts::SQRT_2;
+use crate::{Init, Params, Result, Spec, layers::equal_linear, stylegan2::GAIN};
 
 /// An MLP of equalised linear layers on a single w.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,11 @@ pub fn pixel_norm(x: &Tensor, epsilon: f64) -> Result<Tensor> {
     x.mul(&x.square()?.mean(&[last])?.add_scalar(epsilon)?.rsqrt()?)
 }
 
+/// Makes vectors along an axis unit length: `x / √(Σ x² + ε)`. PyTorch: `F.normalize`, with ε under the root.
+pub fn unit_length(x: &Tensor, axis: usize, epsilon: f64) -> Result<Tensor> {
+    x.mul(&x.square()?.sum(&[axis])?.add_scalar(epsilon)?.rsqrt()?)
+}
+
 /// Minibatch standard deviation [ref StyleGAN2]: appends a channel that holds, for each sample, the mean over pixels and
 /// channels of the standard deviation (biased, ε under the root) over its sub-batch.
 ///

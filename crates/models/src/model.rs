@@ -208,7 +208,7 @@ impl Model {
             return no_grad(|| encoder.encode(params, images, &self.w_avg));
         }
         no_grad(|| {
-            let mut w_plus = self.first_codes(images.shape().first().copied().unwrap_or(0))?;
+            let mut w_plus = self.first_code()?;
             for _ in 0..passes {
                 let input = self.with_inversion(images, &w_plus)?;
                 w_plus = w_plus.add(&encoder.forward(params, &input, None)?.offsets)?;
@@ -217,16 +217,19 @@ impl Model {
         })
     }
 
-    /// w_avg in every style, `[N, n_styles, D]`: where refinement starts.
-    pub fn first_codes(&self, images: usize) -> Result<Tensor> {
+    /// w_avg in every style, `[1, n_styles, D]`: where refinement starts.
+    pub fn first_code(&self) -> Result<Tensor> {
         let (styles, d) = (self.generator.config.n_styles(), self.generator.config.style_dim);
-        Ok(self.w_avg.broadcast_to(&[images, styles, d])?)
+        Ok(self.w_avg.broadcast_to(&[1, styles, d])?)
     }
 
-    /// The input of a pass of refinement: the images beside what the generator makes of the codes so far, `[N, H, W, C + 3]`.
+    /// The input of a pass of refinement: images `[N, H, W, C]` beside what the generator makes of the codes so far, of each
+    /// or one for all; `[N, H, W, C + 3]`.
     pub fn with_inversion(&self, images: &Tensor, w_plus: &Tensor) -> Result<Tensor> {
-        let size = images.shape().get(1).copied().unwrap_or(0);
-        let made = no_grad(|| Ok::<_, ModelError>(self.images(w_plus)?.pool_area(size, size)?))?;
+        let [n, h, w, _] = images.shape()[..] else {
+            return Err(ModelError::config("images", format!("[N, H, W, C] expected, not {:?}", images.shape())));
+        };
+        let made = self.images(w_plus)?.pool_area(h, w)?.broadcast_to(&[n, h, w, 3])?;
         Ok(Tensor::concat(&[images, &made], 3)?)
     }
 

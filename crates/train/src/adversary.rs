@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 use swinstyle_models::{
     LatentDiscriminator, Model, Params,
+    layers::unit_length,
     stylegan2::{Channels, Discriminator, DiscriminatorConfig},
 };
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
@@ -25,6 +26,8 @@ use crate::{
     state::{load_tensors, save_tensor, save_tensors},
 };
 
+/// Guard of an embedding of length 0.
+const LENGTH_EPSILON: f64 = 1e-12;
 /// Steps before anything is said about its accuracy.
 const YOUNG: u64 = 300;
 
@@ -118,6 +121,8 @@ enum Network {
 pub struct Inverted<'a> {
     /// What was to be inverted, `[N, H, W, 3]`.
     pub source: &'a Tensor,
+    /// k of the source, [`Adversary::key`]; nothing where no discriminator compares images.
+    pub key: Option<&'a Tensor>,
     /// What the generator made, `[N, H, W, 3]`.
     pub made: &'a Tensor,
     /// The codes, `[N, L, D]`.
@@ -185,12 +190,19 @@ impl Adversary {
         Ok(Self { config, network, seed, device, params, slow, adam, pool: Vec::new() })
     }
 
+    /// k(x) of sources `[N, H, W, 3]`, for the encoder's terms and the discriminator's step alike: `[N, embedding]`; nothing for `latent`.
+    pub fn key(&self, source: &Tensor) -> Result<Option<Tensor>> {
+        Ok(match &self.network {
+            Network::ImagePair(d) => Some(no_grad(|| d.forward(&self.slow, &source.detach(), None))?),
+            Network::Latent(_) => None,
+        })
+    }
+
     /// The encoder's term, a scalar: how far the discriminator is from taking the inversion for the source, or the codes for mapped w.
     pub fn encoder_term(&self, inverted: Inverted) -> Result<Tensor> {
         Ok(match &self.network {
             Network::ImagePair(d) => {
-                let source = self.slow_embedding(d, inverted.source)?;
-                least_squares(&cosines(&d.forward(&self.params, inverted.made, None)?, &source)?, 1.0)?
+                least_squares(&cosines(&d.forward(&self.params, inverted.made, None)?, key(inverted)?)?, 1.0)?
             }
             Network::Latent(d) => generator_logistic(&d.forward(&self.params, &rows(inverted.w_plus)?)?)?,
         })
@@ -206,8 +218,8 @@ impl Adversary {
         let p = self.params.leaves(|_| true);
         let (loss, on_real, on_fake, r1) = match &self.network {
             Network::ImagePair(d) => {
-                let key = self.slow_embedding(d, &source)?;
-                let score = |x: &Tensor| -> Result<Tensor> { cosines(&d.forward(&p, x, None)?, &key) };
+                let key = key(inverted)?;
+                let score = |x: &Tensor| -> Result<Tensor> { cosines(&d.forward(&p, x, None)?, key) };
                 let (on_real, on_fake) = (score(&source)?, score(&made)?);
                 let loss = least_squares(&on_real, 1.0)?.add(&least_squares(&on_fake, -1.0)?)?;
                 let leaf = source.as_leaf();
@@ -219,10 +231,7 @@ impl Adversary {
             }
             Network::Latent(d) => {
                 let n = source.shape()[0];
-                let real = no_grad(|| {
-                    let z = rng.normal(&[n, model.generator.config.style_dim], self.device)?;
-                    model.generator.mapping(&model.generator_params, &z)
-                })?;
+                let real = no_grad(|| model.generator.random_w(&model.generator_params, n, &mut rng, self.device))?;
                 let fake = drawn(&mut self.pool, self.config.pool, &inverted.w_plus.detach(), &mut rng)?;
                 let (on_real, on_fake) = (d.forward(&p, &real)?, d.forward(&p, &rows(&fake)?)?);
                 let loss = discriminator_logistic(&on_real, &on_fake)?;
@@ -263,10 +272,6 @@ impl Adversary {
         }
     }
 
-    fn slow_embedding(&self, d: &Discriminator, x: &Tensor) -> Result<Tensor> {
-        Ok(no_grad(|| d.forward(&self.slow, &x.detach(), None))?)
-    }
-
     /// Puts the whole state into an archive.
     pub(crate) fn save(&self, archive: &mut Archive) -> Result<()> {
         save_tensors("adversary.", &self.params, archive)?;
@@ -294,10 +299,13 @@ impl Adversary {
     }
 }
 
+fn key<'a>(inverted: Inverted<'a>) -> Result<&'a Tensor> {
+    inverted.key.ok_or_else(|| bad_key("discriminator", "image pairs are compared by the source's key"))
+}
+
 /// Cosine of each row with its partner, `[N, 1]`.
 fn cosines(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let unit = |x: &Tensor| -> Result<Tensor> { Ok(x.mul(&x.square()?.sum(&[1])?.add_scalar(1e-12)?.rsqrt()?)?) };
-    Ok(unit(a)?.mul(&unit(b)?)?.sum(&[1])?)
+    Ok(unit_length(a, 1, LENGTH_EPSILON)?.mul(&unit_length(b, 1, LENGTH_EPSILON)?)?.sum(&[1])?)
 }
 
 /// Every style of every code as a row: `[N, L, D]` to `[N·L, D]`.

@@ -25,7 +25,7 @@ use crate::{
     losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
     optimizer::Gradients,
     record::{state_header, to_json, training_record},
-    run::{Losses, parts},
+    run::{Losses, parts, whole},
     task::{self, Samples, Task},
 };
 
@@ -57,6 +57,14 @@ pub struct EncoderTrainer {
     init: Option<Init>,
 }
 
+/// One part of a batch after its passes, without history: see [`Inverted`].
+struct Seen {
+    source: Tensor,
+    key: Option<Tensor>,
+    made: Tensor,
+    w_plus: Tensor,
+}
+
 /// Prefix of the generator's weights among those that are trained.
 const DECODER: &str = "generator.";
 /// The one parameter whose shape hangs on the channels of the input.
@@ -71,7 +79,6 @@ impl EncoderTrainer {
     pub fn new(config: EncoderTraining, model: Model, samples: Samples, device: Device) -> Result<Self> {
         check_run(&config.run)?;
         config.optimizer.check("optimizer")?;
-        let bad = |key: &str, detail: String| bad_key(key, detail);
         let encoder = Styleformer::new(config.model.clone())?;
         let task = config.task.clone().settled(&samples.labels, &config.model)?;
         let g = &model.generator.config;
@@ -80,27 +87,25 @@ impl EncoderTrainer {
                 "generator_size {} and style_dim {} for a generator of {} px and style_dim {}",
                 config.model.generator_size, config.model.style_dim, g.size, g.style_dim
             );
-            return Err(bad("model", detail));
+            return Err(bad_key("model", detail));
         }
         let part = config.run.batch / config.run.accumulate;
         if config.loss.alignment > 0.0 && part < 3 {
-            return Err(bad(
-                "run.batch",
-                format!("{part} at a time: the alignment loss compares three images at least"),
-            ));
+            let detail = format!("{part} at a time: the alignment loss compares three images at least");
+            return Err(bad_key("run.batch", detail));
         }
         if let Some(p) = config.progressive {
             let last = p.start_images + p.every_images * config.model.n_styles().saturating_sub(2) as u64;
             if p.every_images == 0 || last >= config.run.images {
                 let detail = format!("the last style is let go at image {last} of {}", config.run.images);
-                return Err(bad("progressive", detail));
+                return Err(bad_key("progressive", detail));
             }
         }
         let size = config.model.image_size;
         let adversary = match (&config.discriminator, config.loss.adversarial > 0.0) {
             (Some(c), true) => Some(Adversary::new(c.clone(), &model, size, config.run.seed, device)?),
             (None, true) => {
-                return Err(bad("loss.adversarial", "it needs a section [discriminator] with a kind".into()));
+                return Err(bad_key("loss.adversarial", "it needs a section [discriminator] with a kind"));
             }
             _ => None,
         };
@@ -109,10 +114,8 @@ impl EncoderTrainer {
                 Some(DiscriminatorFeatures { discriminator: discriminator.clone(), params: params.clone() })
             }
             (None, true) => {
-                return Err(bad(
-                    "loss.perceptual",
-                    "the generator's file holds no discriminator to take features from".into(),
-                ));
+                let detail = "the generator's file holds no discriminator to take features from";
+                return Err(bad_key("loss.perceptual", detail));
             }
             _ => None,
         };
@@ -131,8 +134,7 @@ impl EncoderTrainer {
             decoder || trained.iter().any(|t| t == n)
         })?;
         let ema = params.clone();
-        let (remarked, init) = (false, None);
-        let this = Self {
+        Ok(Self {
             config,
             device,
             model,
@@ -143,12 +145,11 @@ impl EncoderTrainer {
             ema,
             adam,
             adversary,
-            remarked,
+            remarked: false,
             task,
             samples,
-            init,
-        };
-        Ok(this)
+            init: None,
+        })
     }
 
     /// Begins with the weights of another model's encoder, and of its generator where the decoder is trained. Returns what was taken.
@@ -206,8 +207,7 @@ impl EncoderTrainer {
     /// w of random z, `[N, D]`, without history.
     fn mapped(&self, n: usize, rng: &mut Philox) -> Result<Tensor> {
         let g = &self.model.generator;
-        let z = rng.normal(&[n, g.config.style_dim], self.device)?;
-        Ok(no_grad(|| g.mapping(&self.model.generator_params, &z))?)
+        Ok(no_grad(|| g.random_w(&self.model.generator_params, n, rng, self.device))?)
     }
 
     /// Features of the frozen generator on random codes, for the alignment loss: the mean over pixels of its last map
@@ -228,38 +228,42 @@ impl EncoderTrainer {
     }
 
     /// The encoder's passes over one part of a batch: one, or as many as ReStyle's refinement has, each with its own loss on the code so far.
-    /// Adds their gradients; returns the last image and code, without history.
+    /// Adds their gradients; returns what the discriminator learns from, without history.
     fn passes(
         &self,
         p: &Params,
-        input: &Tensor,  // [N, S, S, C]: what the encoder reads
-        source: &Tensor, // [N, S, S, 3]: what is to be made
+        input: &Tensor, // [N, S, S, C]: what the encoder reads
+        source: Tensor, // [N, S, S, 3]: what is to be made
         training: &mut Training,
         draws: &mut Philox,
         gradients: &mut Gradients,
         losses: &mut Losses,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<Seen> {
+        let key = match &self.adversary {
+            Some(adversary) => adversary.key(&source)?,
+            None => None,
+        };
         let count = self.config.model.refine_steps;
         let share = 1.0 / (count * self.config.run.accumulate) as f64;
         let decoder = self.decoder(p);
-        let mut w_plus = self.model.first_codes(source.shape()[0])?;
-        let mut made = source.clone();
+        let mut w_plus = self.model.first_code()?;
+        // Of w_avg one image serves all.
+        let mut made = match count {
+            1 => source.clone(),
+            _ => no_grad(|| Ok::<_, TrainError>(self.synthesis(&decoder, &w_plus)?.broadcast_to(source.shape())?))?,
+        };
         for pass in 0..count {
-            let refined = match (count, pass) {
-                (1, _) => None,
-                (_, 0) => Some(Tensor::concat(&[input, &self.synthesis(&decoder.leaves(|_| false), &w_plus)?], 3)?),
-                _ => Some(Tensor::concat(&[input, &made], 3)?),
-            };
+            let refined = if count > 1 { Some(Tensor::concat(&[input, &made], 3)?) } else { None };
             let output = self.encoder.forward(p, refined.as_ref().unwrap_or(input), Some(training))?;
             let code = output.offsets.add(&w_plus)?;
             let image = self.synthesis(&decoder, &code)?;
             let offsets = if pass == 0 { output.offsets } else { code.sub(&self.model.w_avg)? };
-            let seen = Inverted { source, made: &image, w_plus: &code };
+            let seen = Inverted { source: &source, key: key.as_ref(), made: &image, w_plus: &code };
             let total = self.objective(seen, &offsets, &output.backbone.pooled, draws, losses)?;
             gradients.add(&total, share, p, &self.adam)?;
             (w_plus, made) = (code.detach(), image.detach());
         }
-        Ok((made, w_plus))
+        Ok(Seen { source, key, made, w_plus })
     }
 
     /// The image of a code at the encoder's size, by area pooling where the generator's is larger [ref pSp].
@@ -345,15 +349,13 @@ impl Trainer for EncoderTrainer {
             statistics: Vec::new(),
         };
         let mut draws = Philox::new(self.config.run.seed, step * 2 + 2);
-        let (mut gradients, mut losses, mut inverted) = (Gradients::default(), Losses::new(), Vec::new());
+        let (mut gradients, mut losses, mut seen) = (Gradients::default(), Losses::new(), Vec::new());
         let size = self.config.model.image_size;
         let mut inputs = self.task.inputs(data, self.config.run.seed, step);
         for part in parts(&data.images, self.config.run.accumulate)? {
             let source = part.pool_area(size, size)?;
             let input = inputs.next(&source)?;
-            let (made, w_plus) =
-                self.passes(&p, &input, &source, &mut training, &mut draws, &mut gradients, &mut losses)?;
-            inverted.push((source, made, w_plus));
+            seen.push(self.passes(&p, &input, source, &mut training, &mut draws, &mut gradients, &mut losses)?);
         }
         gradients.clip(self.config.optimizer.clip_norm, "grad_norm", &mut losses)?;
         let options = self.config.optimizer.options(images_seen, self.config.run.images);
@@ -364,11 +366,13 @@ impl Trainer for EncoderTrainer {
             self.params.insert(name, new);
         }
         if let Some(adversary) = &mut self.adversary {
-            let joined = |which: fn(&(Tensor, Tensor, Tensor)) -> &Tensor| {
-                Tensor::concat(&inverted.iter().map(which).collect::<Vec<_>>(), 0)
+            let keys: Vec<&Tensor> = seen.iter().filter_map(|s| s.key.as_ref()).collect();
+            let inverted = Inverted {
+                source: &whole(seen.iter().map(|s| &s.source))?,
+                key: if keys.is_empty() { None } else { Some(&whole(keys.into_iter())?) },
+                made: &whole(seen.iter().map(|s| &s.made))?,
+                w_plus: &whole(seen.iter().map(|s| &s.w_plus))?,
             };
-            let (source, made, w_plus) = (joined(|i| &i.0)?, joined(|i| &i.1)?, joined(|i| &i.2)?);
-            let inverted = Inverted { source: &source, made: &made, w_plus: &w_plus };
             losses.extend(adversary.step(step, inverted, &self.model)?);
         }
         if self.config.ema_half_life > 0.0 {

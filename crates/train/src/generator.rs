@@ -19,7 +19,7 @@ use crate::{
     losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty, share_positive},
     optimizer::{Gradients, descend},
     record::{state_header, to_json, training_record},
-    run::parts,
+    run::{Losses, parts},
     state::save_tensor,
 };
 
@@ -68,7 +68,6 @@ impl GeneratorTrainer {
     pub fn new(config: GeneratorTraining, device: Device) -> Result<Self> {
         check_run(&config.run)?;
         config.optimizer.check("optimizer")?;
-        let bad = |key: &str, detail: String| bad_key(key, detail);
         let (l, batch) = (&config.loss, config.run.batch);
         let part = batch / config.run.accumulate;
         let group = config.model.stddev_group.min(part).max(1);
@@ -77,14 +76,14 @@ impl GeneratorTrainer {
                 1 => format!("{batch} is not a multiple of model.stddev_group {group}"),
                 n => format!("{batch} in {n} parts: {part} is not a multiple of model.stddev_group {group}"),
             };
-            return Err(bad("run.batch", detail));
+            return Err(bad_key("run.batch", detail));
         }
         if l.path_length_weight > 0.0 && (l.path_length_batch_shrink == 0 || batch < l.path_length_batch_shrink) {
             let detail = format!("{} for a batch of {batch}", l.path_length_batch_shrink);
-            return Err(bad("loss.path_length_batch_shrink", detail));
+            return Err(bad_key("loss.path_length_batch_shrink", detail));
         }
         if !(0.0..=1.0).contains(&l.style_mixing) {
-            return Err(bad("loss.style_mixing", format!("{} is not a probability", l.style_mixing)));
+            return Err(bad_key("loss.style_mixing", format!("{} is not a probability", l.style_mixing)));
         }
         let augment = match &config.augment {
             Some(a) => {
@@ -101,7 +100,6 @@ impl GeneratorTrainer {
         let adam_d = Adam::new(&d, trained)?;
         let path_length_mean = Tensor::from_vec(vec![0.0_f32], &[], device)?;
         let ema = g.clone();
-        let init = None;
         Ok(Self {
             config,
             device,
@@ -114,7 +112,7 @@ impl GeneratorTrainer {
             adam_d,
             path_length_mean,
             augment,
-            init,
+            init: None,
         })
     }
 
@@ -151,19 +149,17 @@ impl GeneratorTrainer {
 
     /// W+ codes of a batch; with the configured probability two codes share the layers.
     fn codes(&self, p: &Params, n: usize, rng: &mut Philox) -> Result<Tensor> {
-        let (d, styles) = (self.config.model.style_dim, self.generator.config.n_styles());
-        let z = rng.normal(&[n, d], self.device)?;
-        let w = self.generator.repeat_w(&self.generator.mapping(p, &z)?)?;
+        let styles = self.generator.config.n_styles();
+        let w = self.generator.repeat_w(&self.generator.random_w(p, n, rng, self.device)?)?;
         if f64::from(rng.uniform()) >= self.config.loss.style_mixing {
             return Ok(w);
         }
         let cut = 1 + rng.below(styles - 1);
-        let z = rng.normal(&[n, d], self.device)?;
-        let other = self.generator.repeat_w(&self.generator.mapping(p, &z)?)?;
+        let other = self.generator.repeat_w(&self.generator.random_w(p, n, rng, self.device)?)?;
         Ok(Tensor::concat(&[&w.slice(1, 0, cut)?, &other.slice(1, cut, styles - cut)?], 1)?)
     }
 
-    fn discriminator_step(&mut self, step: u64, real: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+    fn discriminator_step(&mut self, step: u64, real: &Tensor) -> Result<Losses> {
         let mut rng = self.rng(step, Draw::Discriminator);
         let [mut of_real, mut of_fake] = [Seen::Real, Seen::Fake].map(|s| self.augment_rng(step, s));
         let options =
@@ -219,7 +215,7 @@ impl GeneratorTrainer {
         Ok(losses)
     }
 
-    fn generator_step(&mut self, step: u64, n: usize) -> Result<Vec<(&'static str, Tensor)>> {
+    fn generator_step(&mut self, step: u64, n: usize) -> Result<Losses> {
         let mut rng = self.rng(step, Draw::Generator);
         let mut of_fake = self.augment_rng(step, Seen::FakeForGenerator);
         let l = self.config.loss.clone();
@@ -298,7 +294,7 @@ impl Trainer for GeneratorTrainer {
         to_json(&self.config)
     }
 
-    fn step(&mut self, step: u64, data: &StepData) -> Result<Vec<(&'static str, Tensor)>> {
+    fn step(&mut self, step: u64, data: &StepData) -> Result<Losses> {
         let images = &data.images;
         let mut losses = self.discriminator_step(step, images)?;
         losses.extend(self.generator_step(step, images.shape()[0])?);

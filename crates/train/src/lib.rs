@@ -27,6 +27,6 @@ pub use generator::GeneratorTrainer;
 pub use init::Init;
 pub use optimizer::{Adam, AdamOptions, Algorithm, Gradients};
 pub use project::{ProjectOptions, Projection, project};
-pub use run::{Event, Run, StepData, Stop, Trainer, train};
+pub use run::{Event, Losses, Run, StepData, Stop, Trainer, train};
 pub use schedule::Schedule;
 pub use task::{Samples, Task};

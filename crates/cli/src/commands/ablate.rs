@@ -136,7 +136,7 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
                     context.output.note("stopped; the same command goes on from here");
                     break;
                 }
-                let (measures, _) = measure(&model(&folder, device)?, &examples, &judge)?;
+                let measures = measure(&model(&folder, device)?, &examples, &judge)?;
                 write_result(&folder, &key, &measures)?;
                 measures
             }

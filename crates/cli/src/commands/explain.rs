@@ -39,7 +39,7 @@ pub(super) fn sheets(
     let found = match encoder.config.refine_steps {
         1 => encoder.explain(params, input)?,
         // The first of ReStyle's passes.
-        _ => encoder.explain(params, &model.with_inversion(input, &model.first_codes(input.shape()[0])?)?)?,
+        _ => encoder.explain(params, &model.with_inversion(input, &model.first_code()?)?)?,
     };
     let kind = match encoder.config.map2style.head {
         Head::SelfAttention => "self-attention",

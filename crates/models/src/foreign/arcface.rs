@@ -7,6 +7,7 @@ use swinstyle_weights::Archive;
 
 use crate::{
     Init, Layout, ModelError, Params, Result, Spec,
+    layers::unit_length,
     psp::{Unit, batch_norm, norm_specs, stem, stem_specs, unit},
 };
 
@@ -97,7 +98,7 @@ impl ArcFace {
         let x = batch_norm(p, "output_layer.0", &x, None)?.reshape(&[x.shape()[0], weight.shape()[1]])?;
         let x = x.linear(weight, Some(p.get("output_layer.3.bias")?))?;
         let x = batch_norm(p, "output_layer.4", &x, None)?;
-        Ok(x.mul(&x.square()?.sum(&[1])?.add_scalar(LENGTH_EPSILON)?.rsqrt()?)?)
+        Ok(unit_length(&x, 1, LENGTH_EPSILON)?)
     }
 
     /// The parameters in the arithmetic of the images.

@@ -6,7 +6,7 @@ use swinstyle_modulated_conv2d::{LeakyRelu, conv2d_bias_act};
 use swinstyle_tensor::{Device, Tensor};
 
 use super::files::{Files, tensor};
-use crate::Result;
+use crate::{Result, layers::unit_length};
 
 /// What LPIPS subtracts from an image in [−1, 1], and then divides by: ImageNet's statistics in that range.
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
@@ -162,7 +162,7 @@ impl Lpips {
             let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.to_dtype(x.dtype())?);
             x = conv2d_bias_act(&x, &weight, Some(&bias), Some(RELU), l.stride, l.padding)?;
             if l.tap {
-                taps.push(x.mul(&x.square()?.sum(&[3])?.add_scalar(EPSILON)?.rsqrt()?)?);
+                taps.push(unit_length(&x, 3, EPSILON)?);
             }
         }
         Ok(taps)

@@ -36,9 +36,14 @@ impl Generator {
         Ok(w)
     }
 
+    /// w `[count, D]` of random codes; with a history where `p` has one.
+    pub fn random_w(&self, p: &Params, count: usize, rng: &mut Philox, device: Device) -> Result<Tensor> {
+        self.mapping(p, &rng.normal(&[count, self.config.style_dim], device)?)
+    }
+
     /// w `[count, D]` of fixed codes, the same ones each time: what w's mean, spread and principal components are measured on.
     pub fn sample_w(&self, p: &Params, count: usize, device: Device) -> Result<Tensor> {
-        no_grad(|| self.mapping(p, &Philox::new(0, 0).normal(&[count, self.config.style_dim], device)?))
+        no_grad(|| self.random_w(p, count, &mut Philox::new(0, 0), device))
     }
 
     /// The truncation trick `w_avg + ψ (w − w_avg)` on `[N, D]`, repeated to W+ `[N, n_styles, D]`; styles from

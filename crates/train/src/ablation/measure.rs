@@ -75,8 +75,8 @@ pub struct Measures {
     pub parameters: usize,
 }
 
-/// Inverts the examples; also returns the reconstructions.
-pub fn measure(model: &Model, examples: &Examples, judge: &AttributeClassifier) -> Result<(Measures, Vec<Picture>)> {
+/// Inverts the examples and compares.
+pub fn measure(model: &Model, examples: &Examples, judge: &AttributeClassifier) -> Result<Measures> {
     let (size, device) = (examples.size, examples.device);
     let mut made = Vec::new();
     for chunk in examples.pictures.chunks(BATCH) {
@@ -102,7 +102,7 @@ pub fn measure(model: &Model, examples: &Examples, judge: &AttributeClassifier) 
     let parameters = model.encoder.as_ref().map_or(0, |(encoder, params)| {
         encoder.specs().iter().filter(|s| s.trainable).filter_map(|s| params.find(&s.name)).map(Tensor::len).sum()
     });
-    let measures = Measures {
+    Ok(Measures {
         mse: mean(errors.iter().copied()),
         psnr: mean(ratios.iter().copied()),
         psnr_seen: of(false),
@@ -113,8 +113,7 @@ pub fn measure(model: &Model, examples: &Examples, judge: &AttributeClassifier) 
         agreement_by_attribute,
         frechet: frechet_distance(&examples.judgement.features, &judgement.features, d),
         parameters,
-    };
-    Ok((measures, made))
+    })
 }
 
 /// Milliseconds an image, source to reconstruction, of each model: the models take turns, and the fastest of several rounds counts, so that what

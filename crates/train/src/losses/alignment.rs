@@ -1,5 +1,6 @@
 //! Distribution alignment [paper names it], in two forms.
 
+use swinstyle_models::layers::unit_length;
 use swinstyle_tensor::{Result, Tensor, TensorError};
 
 /// Guard of variances and norms against 0.
@@ -24,7 +25,7 @@ pub fn pairwise_kl(encoder: &Tensor, generator: &Tensor) -> Result<Tensor> {
 /// Logarithm of the softmax over the other samples of the cosine similarities; the diagonal's probability is e^(−10⁴) = 0.
 fn log_neighbours(f: &Tensor) -> Result<Tensor> {
     let n = f.shape()[0];
-    let unit = f.mul(&f.square()?.sum(&[1])?.add_scalar(EPSILON)?.rsqrt()?)?;
+    let unit = unit_length(f, 1, EPSILON)?;
     let cosines = unit.matmul_with(&unit, false, true)?;
     let mut mask = vec![0.0_f32; n * n];
     mask.iter_mut().step_by(n + 1).for_each(|d| *d = -1e4);
