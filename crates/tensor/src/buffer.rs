@@ -123,7 +123,7 @@ impl<T: Scalar> DerefMut for HostBuffer<T> {
 /// Storage of a tensor on whichever device it lives.
 #[derive(Debug)]
 pub enum Buffer {
-    /// f32 on the cpu.
+    /// f32 on the cpu, and the half types there: f32 numbers that were rounded.
     F32(HostBuffer<f32>),
     /// f64 on the cpu.
     F64(HostBuffer<f64>),

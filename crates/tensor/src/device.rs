@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Result, TensorError, cube};
+use crate::{DType, Result, TensorError, cube};
 
 /// Where a tensor lives and its operations run; parsed from and printed as `cpu`, `wgpu`, `wgpu:1`, `cuda`, `cuda:0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub enum Device {
     Cuda(usize),
     /// A CUDA chip that is compiled for and computes nothing: results are zeros, so no text names it. See [`cube::dry`].
     Dry(cube::dry::Chip),
+    /// A CUDA chip whose kernels run on the host, compiled by the system's C++ compiler: slow, for tests of what CUDA would compute.
+    Emulated(cube::dry::Chip),
 }
 
 impl fmt::Display for Device {
@@ -26,6 +28,7 @@ impl fmt::Display for Device {
             Self::Cuda(0) => f.write_str("cuda"),
             Self::Cuda(i) => write!(f, "cuda:{i}"),
             Self::Dry(chip) => write!(f, "dry:{chip}"),
+            Self::Emulated(chip) => write!(f, "emulated:{chip}"),
         }
     }
 }
@@ -38,6 +41,9 @@ impl FromStr for Device {
             device: s.to_string(),
             reason: "devices are written cpu, wgpu[:i] or cuda[:i]".to_string(),
         };
+        if let Some(chip) = s.strip_prefix("emulated:") {
+            return chip.parse().map(Self::Emulated).map_err(|_| bad());
+        }
         let (name, index) = match s.split_once(':') {
             Some((name, index)) => (name, index.parse().map_err(|_| bad())?),
             None => (s, 0),
@@ -81,6 +87,16 @@ impl Device {
         }
     }
 
+    /// Makes sure that the device computes in a type. On the cpu the half types are f32 numbers that are rounded after every kernel.
+    ///
+    /// Errors: an absent device, [`TensorError::UnsupportedDType`].
+    pub fn check_dtype(self, dtype: DType) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            _ => cube::client(self)?.check_dtype("precision", dtype).map_err(|e| e.on(self)),
+        }
+    }
+
     /// Waits until everything launched on the device has finished.
     pub fn synchronize(self) -> Result<()> {
         match self {
@@ -96,7 +112,7 @@ mod tests {
 
     #[test]
     fn device_names_round_trip_and_bad_ones_are_refused() {
-        for name in ["cpu", "wgpu", "wgpu:1", "cuda", "cuda:3"] {
+        for name in ["cpu", "wgpu", "wgpu:1", "cuda", "cuda:3", "emulated:sm_90"] {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
         }
         assert_eq!("cuda:0".parse::<Device>().unwrap(), Device::Cuda(0));

@@ -1,6 +1,6 @@
 //! Element types, and the scalar arithmetic that host code is generic over.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// Type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,13 +9,21 @@ pub enum DType {
     F32,
     /// 64-bit float: cpu only, for tests.
     F64,
-    /// IEEE half: GPUs only.
+    /// IEEE half. On the cpu it is for the same results, not for speed: f32 numbers that are rounded after every kernel.
     F16,
-    /// bfloat16: GPUs only.
+    /// bfloat16, on the cpu as [`DType::F16`].
     BF16,
 }
 
 impl DType {
+    /// The type that sums and small, sensitive quantities are kept in: f32 for the half types, else the type itself.
+    pub fn wide(self) -> Self {
+        match self {
+            Self::F16 | Self::BF16 => Self::F32,
+            Self::F32 | Self::F64 => self,
+        }
+    }
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
@@ -34,6 +42,16 @@ impl fmt::Display for DType {
             Self::F16 => "f16",
             Self::BF16 => "bf16",
         })
+    }
+}
+
+impl FromStr for DType {
+    type Err = String;
+
+    /// From what a user writes: the types that networks compute in.
+    fn from_str(s: &str) -> Result<Self, String> {
+        let known = [Self::F32, Self::BF16, Self::F16];
+        known.into_iter().find(|d| d.to_string() == s).ok_or_else(|| "the precisions are f32, bf16 and f16".to_string())
     }
 }
 

@@ -9,6 +9,7 @@ use cubecl::prelude::{ComputeClient, Runtime};
 use crate::{
     Buffer, DType, Device, HostBuffer, Result, Scalar, Tensor, TensorError, counters,
     cube::{self, CubeArg, CubeBuffer, CubeClient},
+    ops::round,
     probe,
 };
 
@@ -18,6 +19,11 @@ pub trait Kernel {
     fn name(&self) -> &'static str;
     /// Shapes of the outputs, in order.
     fn output_shapes(&self) -> Vec<Vec<usize>>;
+    /// Type of the output of an index where that of the inputs is given. What a kernel leaves on the cpu is rounded to it.
+    fn output_dtype(&self, output: usize, inputs: DType) -> DType {
+        let _ = output;
+        inputs
+    }
     /// Computes the outputs on the cpu. Output slices hold arbitrary values on entry and must be written whole.
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()>;
     /// Launches on a CubeCL device. Output buffers hold arbitrary values on entry and must be written whole.
@@ -51,11 +57,12 @@ pub fn launch_on<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtyp
         }
     }
     let shapes = kernel.output_shapes();
-    let mut moved: usize = inputs.iter().map(|t| t.len()).sum();
-    for s in &shapes {
-        moved = moved.saturating_add(checked_len(op, s)?);
+    let made: Vec<DType> = (0..shapes.len()).map(|output| kernel.output_dtype(output, dtype)).collect();
+    let mut moved: usize = inputs.iter().map(|t| t.len() * dtype.size()).sum();
+    for (s, made) in shapes.iter().zip(&made) {
+        moved = moved.saturating_add(checked_len(op, s)?.saturating_mul(made.size()));
     }
-    let (moved, flops) = ((moved * dtype.size()) as u64, kernel.flops());
+    let (moved, flops) = (moved as u64, kernel.flops());
     counters::launched(op, moved, flops);
     let traced = counters::traced();
     let outputs = dispatch(kernel, inputs, device, dtype)?;
@@ -70,11 +77,15 @@ pub fn launch_on<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtyp
 /// Runs the form of a kernel that a device and a type call for.
 pub(crate) fn dispatch<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtype: DType) -> Result<Vec<Tensor>> {
     let shapes = kernel.output_shapes();
+    let made: Vec<DType> = (0..shapes.len()).map(|output| kernel.output_dtype(output, dtype)).collect();
     match (device, dtype) {
-        (Device::Cpu, DType::F32) => host::<f32, K>(kernel, inputs, shapes, Buffer::F32),
-        (Device::Cpu, DType::F64) => host::<f64, K>(kernel, inputs, shapes, Buffer::F64),
-        (Device::Cpu, _) | (_, DType::F64) => Err(TensorError::UnsupportedDType { op: kernel.name(), dtype, device }),
-        _ => on_cube(kernel, inputs, shapes, device, dtype),
+        (Device::Cpu, DType::F64) => host::<f64, K>(kernel, inputs, shapes, &made, |b, _| Buffer::F64(b)),
+        (Device::Cpu, _) => host::<f32, K>(kernel, inputs, shapes, &made, |mut b, made| {
+            round(&mut b, made);
+            Buffer::F32(b)
+        }),
+        (_, DType::F64) => Err(TensorError::UnsupportedDType { op: kernel.name(), dtype, device }),
+        _ => on_cube(kernel, inputs, shapes, device, &made),
     }
 }
 
@@ -91,7 +102,8 @@ pub(crate) fn host<T: Scalar, K: Kernel>(
     kernel: &K,
     inputs: &[&Tensor],
     shapes: Vec<Vec<usize>>,
-    wrap: impl Fn(HostBuffer<T>) -> Buffer,
+    made: &[DType],
+    wrap: impl Fn(HostBuffer<T>, DType) -> Buffer,
 ) -> Result<Vec<Tensor>> {
     let op = kernel.name();
     let ins = inputs.iter().map(|t| t.host::<T>()).collect::<Result<Vec<_>>>()?;
@@ -101,7 +113,8 @@ pub(crate) fn host<T: Scalar, K: Kernel>(
         let mut slices: Vec<&mut [T]> = outs.iter_mut().map(|b| &mut b[..]).collect();
         kernel.host(&ins, &mut slices)?;
     }
-    Ok(outs.into_iter().zip(shapes).map(|(b, s)| Tensor::from_buffer(wrap(b), s, Device::Cpu, T::DTYPE)).collect())
+    let tensor = |((b, s), &made)| Tensor::from_buffer(wrap(b, made), s, Device::Cpu, made);
+    Ok(outs.into_iter().zip(shapes).zip(made).map(tensor).collect())
 }
 
 fn on_cube<K: Kernel>(
@@ -109,14 +122,15 @@ fn on_cube<K: Kernel>(
     inputs: &[&Tensor],
     shapes: Vec<Vec<usize>>,
     device: Device,
-    dtype: DType,
+    made: &[DType],
 ) -> Result<Vec<Tensor>> {
     let op = kernel.name();
     let client = cube::client(device)?;
     let ins = inputs.iter().map(|t| t.cube_arg()).collect::<Result<Vec<_>>>()?;
     let outs = shapes
         .iter()
-        .map(|s| CubeBuffer::empty(op, &client, device, s.iter().product(), dtype))
+        .zip(made)
+        .map(|(s, &made)| CubeBuffer::empty(op, &client, device, s.iter().product(), made))
         .collect::<Result<Vec<_>>>()?;
     let out_args: Vec<CubeArg> = outs.iter().map(CubeBuffer::arg).collect();
     // Empty outputs need no launch, and no device accepts an empty grid.
@@ -128,5 +142,6 @@ fn on_cube<K: Kernel>(
         };
         launched.map_err(|e| e.on(device))?;
     }
-    Ok(outs.into_iter().zip(shapes).map(|(b, s)| Tensor::from_buffer(Buffer::Cube(b), s, device, dtype)).collect())
+    let tensor = |((b, s), &made)| Tensor::from_buffer(Buffer::Cube(b), s, device, made);
+    Ok(outs.into_iter().zip(shapes).zip(made).map(tensor).collect())
 }

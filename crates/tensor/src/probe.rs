@@ -42,7 +42,11 @@ pub(crate) fn visit<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, d
     let twin = || {
         let exact = |t: &&Tensor| Tensor::from_vec(t.to_vec_f64()?, t.shape(), Device::Cpu);
         let exact: Vec<Tensor> = inputs.iter().map(exact).collect::<Result<_>>()?;
-        host::<f64, K>(kernel, &exact.iter().collect::<Vec<_>>(), kernel.output_shapes(), Buffer::F64)
+        {
+            let shapes = kernel.output_shapes();
+            let made = vec![DType::F64; shapes.len()];
+            host::<f64, K>(kernel, &exact.iter().collect::<Vec<_>>(), shapes, &made, |b, _| Buffer::F64(b))
+        }
     };
     let run = || dispatch(kernel, inputs, device, dtype);
     probe(&Visit { kernel: kernel.name(), device, dtype, run: &run, twin: &twin });

@@ -208,17 +208,12 @@ impl Tensor {
         if let (Device::Cpu, DType::F64) = (self.device(), self.dtype()) {
             return Err(TensorError::UnsupportedDType { op: "to_device", dtype: DType::F64, device });
         }
-        Self::from_vec(self.to_vec()?, self.shape(), device)
-    }
-
-    /// The same values in another type, without history: f32 and f64 on the cpu.
-    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        match (self.device(), dtype) {
-            _ if dtype == self.dtype() => Ok(self.detach()),
-            (Device::Cpu, DType::F32) => Self::from_vec(self.to_vec()?, self.shape(), Device::Cpu),
-            (Device::Cpu, DType::F64) => Self::from_vec(self.to_vec_f64()?, self.shape(), Device::Cpu),
-            (device, dtype) => Err(TensorError::UnsupportedDType { op: "to_dtype", dtype, device }),
-        }
+        let (values, dtype) = (self.to_vec()?, self.dtype());
+        let buffer = match device {
+            Device::Cpu => Buffer::F32(HostBuffer::from_vec(values)),
+            _ => Buffer::Cube(CubeBuffer::upload("to_device", device, &values, dtype)?),
+        };
+        Ok(Self::from_buffer(buffer, self.shape().to_vec(), device, dtype))
     }
 }
 

@@ -170,7 +170,8 @@ fn types_are_not_mixed() {
         assert!(text.contains("f32") && text.contains("f64") && text.contains("to_dtype"), "{text}");
     }
     assert!(matches!(single.host::<f64>(), Err(TensorError::UnsupportedDType { op: "host", .. })));
-    assert!(matches!(single.to_dtype(DType::F16), Err(TensorError::UnsupportedDType { op: "to_dtype", .. })));
+    let there = single.to_device(wgpu()).unwrap();
+    assert!(matches!(there.to_dtype(DType::F64), Err(TensorError::UnsupportedDType { op: "to_dtype", .. })));
 }
 
 #[test]

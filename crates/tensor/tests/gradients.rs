@@ -432,3 +432,17 @@ fn products_have_the_same_bits_on_one_thread_and_on_several() {
         }
     }
 }
+
+#[test]
+fn a_conversion_rounds_forwards_and_brings_the_gradient_back() {
+    let x = Tensor::from_vec(vec![0.1_f32, -2.7, 70_000.0], &[3], Device::Cpu).unwrap().as_leaf();
+    let y = x.to_dtype(DType::F16).unwrap();
+    assert_eq!(y.to_vec().unwrap(), [0.1_f32, -2.7, 70_000.0].map(|v| half::f16::from_f32(v).to_f32()));
+    let z = y.square().unwrap().to_dtype(DType::F32).unwrap();
+    let g = grad(&[(&z, None)], &[&x], false).unwrap().remove(0).unwrap();
+    assert_eq!(g.dtype(), DType::F32);
+    // Twice the rounded value, rounded again on its way through f16.
+    assert_eq!(g.to_vec().unwrap()[..2], [0.1_f32, -2.7].map(|v| 2.0 * half::f16::from_f32(v).to_f32()));
+    let double = x.to_dtype(DType::F64).unwrap();
+    assert_eq!(grad(&[(&double, None)], &[&x], false).unwrap().remove(0).unwrap().to_vec().unwrap(), [1.0; 3]);
+}

@@ -2,7 +2,7 @@
 
 use swinstyle_kit::{
     golden::Fixture,
-    testing::{assert_close, first_order_error, second_order_error, uniform, wgpu},
+    testing::{assert_close, first_order_error, half_types_and_cuda, second_order_error, uniform, wgpu},
 };
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, grad};
 
@@ -114,8 +114,8 @@ fn nan_stays_nan_and_infinities_stay() {
     assert_eq!(bias_act(&x, None, Activation::Relu, 1.0, None).unwrap().to_vec().unwrap()[1..], [f32::INFINITY, 0.0]);
 }
 
-fn check_fixtures(device: Device) {
-    let fixture = Fixture::case("layers/bias_lrelu");
+fn check_fixtures(device: Device, dtype: DType) {
+    let fixture = Fixture::case("layers/bias_lrelu").stored_as(dtype);
     let (x, b) = (fixture.nhwc("in.x", device).as_leaf(), fixture.tensor("in.b", &[], device).as_leaf());
     let cot = fixture.nhwc("cot.y", device).as_leaf();
     let y = bias_act(&x, Some(&b), Activation::LEAKY_RELU, 2.0_f64.sqrt(), None).unwrap();
@@ -128,7 +128,7 @@ fn check_fixtures(device: Device) {
     let second = grad(&[(&gx, Some(&v))], &[&cot], false).unwrap();
     fixture.assert_nhwc("dd.cot.y", second[0].as_ref().unwrap());
 
-    let fixture = Fixture::case("layers/gelu_erf");
+    let fixture = Fixture::case("layers/gelu_erf").stored_as(dtype);
     let x = fixture.tensor("in.x", &[], device).as_leaf();
     let y = bias_act(&x, None, Activation::Gelu, 1.0, None).unwrap();
     fixture.assert("out.y", &[], &y);
@@ -138,12 +138,19 @@ fn check_fixtures(device: Device) {
 
 #[test]
 fn the_fixtures_pass_on_cpu() {
-    check_fixtures(CPU);
+    check_fixtures(CPU, DType::F32);
 }
 
 #[test]
 fn the_fixtures_pass_on_wgpu() {
-    check_fixtures(wgpu());
+    check_fixtures(wgpu(), DType::F32);
+}
+
+#[test]
+fn the_fixtures_pass_in_half_types_and_on_emulated_cuda() {
+    for (device, dtype) in half_types_and_cuda() {
+        check_fixtures(device, dtype);
+    }
 }
 
 #[test]

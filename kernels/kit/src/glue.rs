@@ -1,6 +1,10 @@
 //! Launch glue: grids, vector widths, limits and errors.
 
-use cubecl::prelude::*;
+use cubecl::{
+    features::{MmaConfig, Plane},
+    ir::{ElemType, FloatKind},
+    prelude::*,
+};
 use swinstyle_tensor::{CubeArg, Device, TensorError};
 
 use crate::Limits;
@@ -22,14 +26,27 @@ pub fn vector_width(extents: &[usize]) -> usize {
     [4, 2].into_iter().find(|w| extents.iter().all(|e| e % w == 0)).unwrap_or(1)
 }
 
-/// The limits of a client's device.
+/// The limits of a client's device, matrix units left out.
 pub fn limits<R: Runtime>(client: &ComputeClient<R>) -> Limits {
     let hardware = &client.properties().hardware;
     Limits {
         units_per_cube: hardware.max_units_per_cube,
         shared_memory: hardware.max_shared_memory_size,
         plane_size: hardware.plane_size_max,
+        matrix_units: false,
     }
+}
+
+/// [`limits`] with the matrix units for tensors of a type.
+pub fn limits_of<R: Runtime>(client: &ComputeClient<R>, dtype: StorageType) -> Limits {
+    let (hardware, features) = (&client.properties().hardware, &client.properties().features);
+    let sum = StorageType::Scalar(ElemType::Float(FloatKind::F32));
+    let multiplies =
+        |m: &MmaConfig| (m.a_type, m.b_type, m.cd_type) == (dtype, dtype, sum) && (m.m, m.n, m.k) == (16, 16, 16);
+    let planes_of_32 = (hardware.plane_size_min, hardware.plane_size_max) == (32, 32);
+    let matrix_units =
+        planes_of_32 && features.plane.contains(Plane::Sync) && features.matmul.cmma.iter().any(multiplies);
+    Limits { matrix_units, ..limits(client) }
 }
 
 /// A backend's failure as the runtime's error.

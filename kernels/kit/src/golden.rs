@@ -6,7 +6,16 @@ use std::{collections::BTreeMap, path::Path};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use swinstyle_tensor::{Device, Tensor};
+use swinstyle_tensor::{DType, Device, Tensor};
+
+/// What `‖actual − reference‖ / ‖reference‖` may be in a half type.
+fn half_tolerance(dtype: DType) -> Option<f64> {
+    match dtype {
+        DType::F16 => Some(2e-3),
+        DType::BF16 => Some(1e-2),
+        DType::F32 | DType::F64 => None,
+    }
+}
 
 /// One fixture: a safetensors file written by `tests/golden/make_golden.py`.
 #[derive(Debug)]
@@ -18,6 +27,8 @@ pub struct Fixture {
     /// Largest error of plain f32 and largest magnitude, a result.
     f32_err: BTreeMap<String, [f64; 2]>,
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    /// Type in which its tensors are handed out.
+    dtype: DType,
 }
 
 impl Fixture {
@@ -54,7 +65,13 @@ impl Fixture {
             params: serde_json::from_str(&meta["params"]).expect("params"),
             f32_err: serde_json::from_str(&meta["f32_err"]).expect("f32_err"),
             tensors: tensors.collect(),
+            dtype: DType::F32,
         }
+    }
+
+    /// The same fixture with its tensors rounded to a type; results are then held to that type's tolerance.
+    pub fn stored_as(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
     }
 
     /// Whether the fixture holds a tensor.
@@ -64,10 +81,14 @@ impl Fixture {
 
     /// A tensor in its stored layout, with axes permuted (empty: as they are).
     pub fn tensor(&self, tensor: &str, axes: &[usize], device: Device) -> Tensor {
+        let t = self.exact(tensor, axes);
+        t.to_dtype(self.dtype).and_then(|t| t.to_device(device)).expect("the device")
+    }
+
+    fn exact(&self, tensor: &str, axes: &[usize]) -> Tensor {
         let (shape, values) = self.tensors.get(tensor).unwrap_or_else(|| panic!("{}: no {tensor}", self.name));
         let t = Tensor::from_vec(values.clone(), shape, Device::Cpu).expect("a tensor");
-        let t = if axes.is_empty() { t } else { t.permute(axes).expect("a permutation") };
-        t.to_device(device).expect("the device")
+        if axes.is_empty() { t } else { t.permute(axes).expect("a permutation") }
     }
 
     /// A tensor stored as NCHW, as NHWC.
@@ -75,18 +96,24 @@ impl Fixture {
         self.tensor(tensor, &[0, 2, 3, 1], device)
     }
 
-    /// Asserts `max |actual − reference| ≤ 4·f32_err + 1e-6·max |reference|`, twice that off the cpu.
+    /// Asserts `max |actual − reference| ≤ 4·f32_err + 1e-6·max |reference|`, twice that off the cpu; for results in f16 and bf16
+    /// `‖actual − reference‖ / ‖reference‖` at most 2e-3 and 1e-2.
     ///
     /// `axes` brings the reference into the layout of `actual` (empty: as it is).
     #[track_caller]
     pub fn assert(&self, tensor: &str, axes: &[usize], actual: &Tensor) {
-        let expected = self.tensor(tensor, axes, Device::Cpu);
+        let expected = self.exact(tensor, axes);
         assert_eq!(actual.shape(), expected.shape(), "{} {tensor}: shapes", self.name);
         let [f32_err, magnitude] = self.f32_err[tensor];
         let devices = if actual.device() == Device::Cpu { 1.0 } else { 2.0 };
         let tolerance = devices * (4.0 * f32_err + 1e-6 * magnitude);
         let read = |t: &Tensor| t.to_vec_f64().expect("the values");
         let (a, e) = (read(actual), read(&expected));
+        if let Some(limit) = half_tolerance(self.dtype) {
+            let error = crate::testing::distance(&a, &e);
+            assert!(error <= limit, "{} {tensor} in {} on {}: {error:e}", self.name, self.dtype, actual.device());
+            return;
+        }
         let (worst, at) = crate::testing::worst(&a, &e);
         assert!(
             worst <= tolerance,

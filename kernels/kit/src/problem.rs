@@ -23,11 +23,13 @@ pub struct Limits {
     pub shared_memory: usize,
     /// Units of a plane (warp), 0 if plane operations are not supported.
     pub plane_size: u32,
+    /// Whether planes of 32 units multiply fragments of 16×16×16 of the tensors' type with f32 sums.
+    pub matrix_units: bool,
 }
 
 impl Limits {
     /// What every WebGPU device guarantees.
-    pub const WEBGPU: Self = Self { units_per_cube: 256, shared_memory: 16 << 10, plane_size: 0 };
+    pub const WEBGPU: Self = Self { units_per_cube: 256, shared_memory: 16 << 10, plane_size: 0, matrix_units: false };
 }
 
 /// The compile-time choices of a launch: one plain value whose fields are the variants.
@@ -36,6 +38,11 @@ pub trait Blueprint: Copy + Eq + Hash + Debug {
     type Problem: Problem;
     /// A blueprint that is legal for the problem on every WebGPU device.
     fn default_for(problem: &Self::Problem) -> Self;
+    /// The blueprint to launch on a device with these limits where nothing was tuned.
+    fn best_for(problem: &Self::Problem, limits: &Limits) -> Self {
+        let _ = limits;
+        Self::default_for(problem)
+    }
     /// Every blueprint worth timing for the problem on a device with these limits.
     fn space(problem: &Self::Problem, limits: &Limits) -> Vec<Self>;
 }

@@ -1,6 +1,6 @@
 //! The test harness: reproducible inputs, comparisons that show where, and finite differences to second order.
 
-use swinstyle_tensor::{DType, Device, Result, Scalar, Tensor, TensorError, grad};
+use swinstyle_tensor::{DType, Device, Result, Scalar, Tensor, TensorError, cube::dry::Chip, grad};
 
 /// Uniform numbers in [−1, 1), exact in f32: `z = splitmix64(fnv1a64(name) + (i+1)·φ)`, `u = (z >> 40)/2²³ − 1`.
 ///
@@ -38,6 +38,35 @@ pub fn wgpu() -> Device {
     device
 }
 
+/// The emulated CUDA device: kernels as CUDA C++, run by the host thread by thread. Nothing, said aloud, where there is no C++ compiler.
+pub fn emulated_cuda() -> Option<Device> {
+    let device = Device::Emulated(Chip::Sm90);
+    match device.check() {
+        Ok(()) => Some(device),
+        Err(error) => {
+            eprintln!("SKIPPED on emulated CUDA: {error}");
+            None
+        }
+    }
+}
+
+/// Where fixtures are checked beside f32 on the cpu and on wgpu: the half types on every device that has them, and all types on
+/// emulated CUDA.
+pub fn half_types_and_cuda() -> Vec<(Device, DType)> {
+    let half = [DType::F16, DType::BF16];
+    let mut all = half.map(|dtype| (Device::Cpu, dtype)).to_vec();
+    for dtype in half {
+        match wgpu().check_dtype(dtype) {
+            Ok(()) => all.push((wgpu(), dtype)),
+            Err(error) => eprintln!("SKIPPED: {error}"),
+        }
+    }
+    if let Some(cuda) = emulated_cuda() {
+        all.extend([DType::F32, DType::F16, DType::BF16].map(|dtype| (cuda, dtype)));
+    }
+    all
+}
+
 /// Largest absolute difference, and where it is.
 pub fn worst(actual: &[f64], expected: &[f64]) -> (f64, usize) {
     assert_eq!(actual.len(), expected.len(), "lengths differ");
@@ -46,6 +75,15 @@ pub fn worst(actual: &[f64], expected: &[f64]) -> (f64, usize) {
         // A NaN must not compare as small.
         if d > worst || d.is_nan() { (if d.is_nan() { f64::INFINITY } else { d }, i) } else { (worst, at) }
     })
+}
+
+/// `‖actual − expected‖ / ‖expected‖` in the Euclidean norm, or the distance alone where the expected is 0; infinite for NaN.
+pub fn distance(actual: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(actual.len(), expected.len(), "lengths differ");
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|d| d * d).sum::<f64>().sqrt();
+    let (d, scale) = (norm(&mut actual.iter().zip(expected).map(|(a, e)| a - e)), norm(&mut expected.iter().copied()));
+    let relative = if scale > 0.0 { d / scale } else { d };
+    if relative.is_nan() { f64::INFINITY } else { relative }
 }
 
 /// Asserts `max |actual − expected| ≤ tolerance · max(1, max |expected|)`, naming the element that is worst.

@@ -2,7 +2,7 @@
 
 use swinstyle_kit::{
     golden::Fixture,
-    testing::{assert_close, first_order_error, uniform, wgpu},
+    testing::{assert_close, first_order_error, half_types_and_cuda, uniform, wgpu},
 };
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, grad};
 
@@ -80,9 +80,9 @@ fn the_second_derivative_is_a_clear_error() {
     }
 }
 
-fn check_fixtures(device: Device) {
+fn check_fixtures(device: Device, dtype: DType) {
     for name in ["layers/layer_norm", "layers/layer_norm_offset"] {
-        let fixture = Fixture::case(name);
+        let fixture = Fixture::case(name).stored_as(dtype);
         let leaf = |key: &str| fixture.tensor(key, &[], device).as_leaf();
         let (x, w, b) = (leaf("in.x"), leaf("in.weight"), leaf("in.bias"));
         let y = layer_norm(&x, &w, &b, 1e-5).unwrap();
@@ -96,12 +96,19 @@ fn check_fixtures(device: Device) {
 
 #[test]
 fn the_fixtures_pass_on_cpu() {
-    check_fixtures(CPU);
+    check_fixtures(CPU, DType::F32);
 }
 
 #[test]
 fn the_fixtures_pass_on_wgpu() {
-    check_fixtures(wgpu());
+    check_fixtures(wgpu(), DType::F32);
+}
+
+#[test]
+fn the_fixtures_pass_in_half_types_and_on_emulated_cuda() {
+    for (device, dtype) in half_types_and_cuda() {
+        check_fixtures(device, dtype);
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(crate) struct EpilogueOperands<'a> {
     pub(crate) bias: Option<&'a Tensor>,
 }
 
-/// Sums over the pixels, `[N, C]`.
+/// Sums over the pixels, `[N, C]`, f32 for half types.
 pub(crate) struct EpilogueSums {
     /// `Σ g·y` where y is not clamped; not on the tape.
     product: Tensor,
@@ -82,10 +82,10 @@ impl<'a> EpilogueOperands<'a> {
     pub(crate) fn without(&self, sums: &EpilogueSums) -> Result<Tensor> {
         let mut rest = sums.product.clone();
         if let (Some((_, strength)), Some(noise)) = (self.noise, &sums.noise) {
-            rest = rest.sub(&noise.mul(strength)?)?;
+            rest = rest.sub(&noise.mul(&strength.to_dtype(noise.dtype())?)?)?;
         }
         if let Some(bias) = self.bias {
-            rest = rest.sub(&sums.grad.mul(bias)?)?;
+            rest = rest.sub(&sums.grad.mul(&bias.to_dtype(sums.grad.dtype())?)?)?;
         }
         Ok(rest)
     }
@@ -102,11 +102,11 @@ impl<'a> EpilogueOperands<'a> {
             let to_noise = || dz.sum(&[3])?.sum_to(noise.shape())?.mul(strength);
             grads.push(needs[0].then(to_noise).transpose()?);
             let sum = sums.and_then(|s| s.noise.as_ref()).filter(|_| needs[1]);
-            grads.push(sum.map(|s| s.sum_all()?.reshape(&[1])).transpose()?);
+            grads.push(sum.map(|s| s.sum_all()?.reshape(&[1])?.to_dtype(strength.dtype())).transpose()?);
         }
         if let Some(bias) = self.bias {
             let sum = sums.filter(|_| needs[2]);
-            grads.push(sum.map(|s| s.grad.sum_to(bias.shape())).transpose()?);
+            grads.push(sum.map(|s| s.grad.sum_to(bias.shape())?.to_dtype(bias.dtype())).transpose()?);
         }
         Ok(grads)
     }
@@ -138,13 +138,17 @@ pub(crate) fn gradient(
     }
     let grad = next()?.taped("noise_bias_act_grad", &[g], {
         let mask = mask.clone();
-        move |b| Ok(vec![Some(mask(&over_pixels(b.grad)?.broadcast_to(b.inputs[0].shape())?, activation)?)])
+        move |b| {
+            let (g, c) = (&b.inputs[0], over_pixels(b.grad)?);
+            Ok(vec![Some(mask(&c.to_dtype(g.dtype())?.broadcast_to(g.shape())?, activation)?)])
+        }
     });
     let product = next()?;
     let noise = match noise {
         None => None,
         Some(noise) => Some(next()?.taped("noise_bias_act_grad", &[g, noise], move |b| {
-            let (g, noise, c) = (&b.inputs[0], &b.inputs[1], over_pixels(b.grad)?);
+            let (g, noise) = (&b.inputs[0], &b.inputs[1]);
+            let c = over_pixels(b.grad)?.to_dtype(g.dtype())?;
             let dg = b.needs[0].then(|| mask(&c.mul(noise)?.broadcast_to(g.shape())?, activation)).transpose()?;
             let to_noise = || mask(g, activation)?.mul(&c)?.sum(&[3])?.sum_to(noise.shape());
             Ok(vec![dg, b.needs[1].then(to_noise).transpose()?])

@@ -18,7 +18,7 @@ mod tune;
 pub use epilogue::noise_bias_act;
 pub use modulated::{ModulatedConv, modulated_conv2d, styled_conv2d};
 pub use problem::{ConvGeometry, Fusion, LeakyRelu, Problem};
-pub use tune::Blueprint;
+pub use tune::{Blueprint, MatrixTile, UnitTile, UpForm};
 
 use epilogue::EpilogueOperands;
 use launch::{ChannelDot, Channels, Conv, ConvInputs, WeightGradient};
@@ -204,9 +204,12 @@ fn gradients(kernel: &Conv, b: &Backward) -> Result<Vec<Option<Tensor>>> {
         Some(post) if from_output => {
             // act is homogeneous, so Σ g·y is Σ dz·z; less what noise and bias had in z it is Σ dz·(post ⊙ sum).
             let product = sums.as_ref().map_or_else(|| channel_dot(&dz, b.output), |s| operands.without(s))?;
-            Some(product.div(post)?)
+            Some(product.div(&post.to_dtype(product.dtype())?)?.to_dtype(post.dtype())?)
         }
-        Some(_) => Some(channel_dot(&dz, &scaled_conv2d(t.x, t.weight, t.pre, None, &problem.geometry)?)?),
+        Some(post) => {
+            let sum = scaled_conv2d(t.x, t.weight, t.pre, None, &problem.geometry)?;
+            Some(channel_dot(&dz, &sum)?.to_dtype(post.dtype())?)
+        }
     };
     let data = |scale: Option<&Tensor>| scaled_conv2d(&dz, t.weight, t.post, scale, &problem.adjoint().geometry);
     let (dx, dpre) = scaled_operand(data, t.x, t.pre, [*need.x, yes(need.pre)])?;
@@ -234,7 +237,7 @@ fn scaled_operand(
         (_, None) => Ok((Some(data(None)?), None)),
         ([true, false], Some(s)) if !s.is_tracked() => Ok((Some(data(Some(s))?), None)),
         ([true, false], Some(s)) => Ok((Some(data(None)?.mul(&over_pixels(s)?)?), None)),
-        ([false, true], Some(_)) => Ok((None, Some(channel_dot(&data(None)?, operand)?))),
+        ([false, true], Some(s)) => Ok((None, Some(channel_dot(&data(None)?, operand)?.to_dtype(s.dtype())?))),
         ([true, true], Some(s)) => {
             let (dot, scaled) = channel_dot_and_scale(&data(None)?, operand, s)?;
             Ok((Some(scaled), Some(dot)))
@@ -242,14 +245,14 @@ fn scaled_operand(
     }
 }
 
-/// `Σ_pixels a·b`: `[N, H, W, C]` twice → `[N, C]`.
+/// `Σ_pixels a·b`: `[N, H, W, C]` twice → `[N, C]`, f32 for half types.
 fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let kernel = ChannelDot { extent: Channels::of(a.shape()), scale: false };
     let dot = launch(&kernel, &[a, b])?.remove(0);
     Ok(taped_dot(dot, a, b))
 }
 
-/// `Σ_pixels a·b` and `a ⊙ s` in one pass over a.
+/// `Σ_pixels a·b` and `a ⊙ s` in one pass over a, both in the type of a.
 fn channel_dot_and_scale(a: &Tensor, b: &Tensor, s: &Tensor) -> Result<(Tensor, Tensor)> {
     let kernel = ChannelDot { extent: Channels::of(a.shape()), scale: true };
     let mut outputs = launch(&kernel, &[a, b, s])?;
@@ -258,16 +261,16 @@ fn channel_dot_and_scale(a: &Tensor, b: &Tensor, s: &Tensor) -> Result<(Tensor, 
         let (a, s) = (&b.inputs[0], &b.inputs[1]);
         match b.needs {
             [true, true] => channel_dot_and_scale(b.grad, a, s).map(|(ds, da)| vec![Some(da), Some(ds)]),
-            [_, true] => Ok(vec![None, Some(channel_dot(b.grad, a)?)]),
+            [_, true] => Ok(vec![None, Some(channel_dot(b.grad, a)?.to_dtype(s.dtype())?)]),
             _ => Ok(vec![Some(b.grad.mul(&over_pixels(s)?)?), None]),
         }
     });
-    Ok((taped_dot(outputs.remove(0), a, b), scaled))
+    Ok((taped_dot(outputs.remove(0), a, b).to_dtype(a.dtype())?, scaled))
 }
 
 fn taped_dot(dot: Tensor, a: &Tensor, b: &Tensor) -> Tensor {
     dot.taped("channel_dot", &[a, b], |b| {
-        let c = over_pixels(b.grad)?;
+        let c = over_pixels(b.grad)?.to_dtype(b.inputs[0].dtype())?;
         let to = |i: usize| b.needs[i].then(|| b.inputs[1 - i].mul(&c)).transpose();
         Ok(vec![to(0)?, to(1)?])
     })

@@ -4,7 +4,7 @@ use swinstyle_tensor::{Result, Tensor, TensorError, launch};
 use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d};
 
 use crate::{
-    ConvGeometry, Fused, LeakyRelu, check, epilogue::noise_bias_act, extents, fused_conv2d, launch::TapEnergy,
+    ConvGeometry, Fused, LeakyRelu, UpForm, check, epilogue::noise_bias_act, extents, fused_conv2d, launch::TapEnergy,
     scaled_conv2d,
 };
 
@@ -80,11 +80,14 @@ fn modulated(
     let (kernel, input) = extents(OP, x, weight)?;
     check(OP, "style", Some(style), &[x.shape()[0], x.shape()[3]])?;
     let pre = style.scale(params.weight_gain)?;
-    let post = params.demodulate.then(|| demodulation(weight, &pre, params.eps)).transpose()?;
+    let post = params.demodulate.then(|| demodulation(weight, style, params)).transpose()?;
     let (pre, post) = (Some(&pre), post.as_ref());
     let fused = Fused { pre, post, ..epilogue.unwrap_or_default() };
     let point = kernel == [1, 1];
     match (params.up, params.down, params.fir) {
+        (2, _, Some(fir)) if !point && UpForm::best_for(x, weight) == UpForm::Polyphase => {
+            polyphase(x, weight, fir, &fused)
+        }
         (2, _, Some(fir)) => {
             let [y, x_pad] = up_pads(fir, kernel)?;
             let gain = 4.0;
@@ -118,19 +121,50 @@ fn modulated(
     }
 }
 
-/// `d[n, o] = 1/√(Σ_{ky, kx, i} (W·s)² + ε)`: the tap energies `[I, O]` once for the batch, then a small product.
-fn demodulation(weight: &Tensor, pre: &Tensor, eps: f64) -> Result<Tensor> {
-    pre.square()?.matmul(&tap_energy(weight)?)?.add_scalar(eps)?.rsqrt()
+/// Doubles the size by one convolution: `W ∗ (4·fir)` has `kh + fh − 1` taps a side, which with stride 2 fall into four phases, each a
+/// convolution of the input by the taps that it meets. Nothing lies between it and the epilogue.
+pub(crate) fn polyphase(
+    x: &Tensor,      // [N, H, W, I]
+    weight: &Tensor, // [kh, kw, I, O]
+    fir: &Tensor,    // [fh, fw]
+    fused: &Fused,
+) -> Result<Tensor> {
+    let (kernel, input) = extents(OP, x, weight)?;
+    let (taps, pads) = (fir_taps(fir)?, up_pads(fir, kernel)?);
+    let &[kh, kw, i, o] = weight.shape() else { return Err(TensorError::shape(OP, "a weight of another rank")) };
+    // The weight as an image whose pixels are its taps.
+    let [before_y, before_x] = taps.map(|t| t - 1);
+    let pad = [before_y, before_y, before_x, before_x];
+    let params = Upfirdn2d { pad, gain: 4.0, ..Upfirdn2d::default() };
+    let taps_of_both = upfirdn2d(&weight.reshape(&[1, kh, kw, i * o])?, fir, &params)?;
+    let size = [taps_of_both.shape()[1], taps_of_both.shape()[2]];
+    let both = taps_of_both.reshape(&[size[0], size[1], i, o])?;
+    // The filter's pads crop what the whole transposed convolution would give.
+    let whole = ConvGeometry::transposed(size, input, 2)?;
+    let pad = [0, 1].map(|a| whole.pad[a] - (taps[a] - 1 - pads[a][0]));
+    fused_conv2d(x, &both, fused, &ConvGeometry { pad, output: input.map(|n| 2 * n), ..whole })
 }
 
-/// `E[i, o] = Σ_{ky, kx} W²`.
+/// `d[n, o] = 1/√(Σ_{ky, kx, i} (W·s)² + ε)`: the tap energies `[I, O]` once for the batch, then a small product.
+///
+/// For half types all of it is f32 but the result: squares and ε leave the range of f16.
+fn demodulation(weight: &Tensor, style: &Tensor, params: &ModulatedConv) -> Result<Tensor> {
+    let scale = style.to_dtype(style.dtype().wide())?.scale(params.weight_gain)?;
+    let factor = scale.square()?.matmul(&tap_energy(weight)?)?.add_scalar(params.eps)?.rsqrt()?;
+    factor.to_dtype(style.dtype())
+}
+
+/// `E[i, o] = Σ_{ky, kx} W²`, f32 for half types.
 fn tap_energy(weight: &Tensor) -> Result<Tensor> {
     let &[kh, kw, i, o] = weight.shape() else {
         return Err(TensorError::shape(OP, format!("weight {:?} must be [kh, kw, I, O]", weight.shape())));
     };
     let kernel = TapEnergy { taps: kh * kw, matrix: [i, o] };
     let energy = launch(&kernel, &[weight])?.remove(0);
-    Ok(energy.taped("tap_energy", &[weight], |b| Ok(vec![Some(b.inputs[0].mul(&b.grad.scale(2.0)?)?)])))
+    Ok(energy.taped("tap_energy", &[weight], |b| {
+        let weight = b.inputs[0].to_dtype(b.grad.dtype())?;
+        Ok(vec![Some(weight.mul(&b.grad.scale(2.0)?)?.to_dtype(b.inputs[0].dtype())?)])
+    }))
 }
 
 /// FIR pads before and after on y and x with which `(transposed convolution) ∘ FIR` doubles the size exactly.

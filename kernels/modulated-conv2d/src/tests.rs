@@ -3,6 +3,7 @@
 mod device;
 mod fixtures;
 mod gradients;
+mod matrix;
 mod naive;
 
 use swinstyle_kit::testing::uniform;

@@ -1,16 +1,29 @@
-//! The compile-time choices of the convolution kernel.
+//! The compile-time choices of the convolution kernels: the form, and how it shares out the work.
 
 use serde::{Deserialize, Serialize};
 use swinstyle_kit::{
     Limits,
     tuning::{Key, Tunable},
 };
+use swinstyle_tensor::{DType, Device, Tensor};
 
-use crate::Problem;
+use crate::{
+    Problem,
+    cube::matrix::{EDGE, PLANE, WIDTH},
+};
 
-/// A variant of the forward and data-gradient kernel.
+/// A variant of the convolution kernels, in one of two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Blueprint {
+pub enum Blueprint {
+    /// Each unit adds outer products in its registers: any type on any device.
+    Units(UnitTile),
+    /// Planes multiply fragments on matrix units: half types, and channels in whole vectors of eight.
+    Matrix(MatrixTile),
+}
+
+/// Work of a cube whose units multiply in registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UnitTile {
     /// Input channels of one load, which divide I: 1 or 4.
     pub in_width: usize,
     /// Output channels of one load, which divide O: 1 or 4.
@@ -25,7 +38,17 @@ pub struct Blueprint {
     pub log_units: u32,
 }
 
-impl Blueprint {
+impl UnitTile {
+    /// The tile for a problem on a device of WebGPU's base limits.
+    pub fn default_for(problem: &Problem) -> Self {
+        let out_width = width(problem.out_channels);
+        // Narrow layers (to RGB) would leave most units without a channel.
+        let channel_units = if problem.out_channels.div_ceil(out_width) > 4 { 16 } else { 4 };
+        // Half as deep with four times the pixels, which keeps the tile within 16 KiB.
+        let depth = if channel_units == 16 { 4 } else { 2 };
+        Self { in_width: width(problem.in_channels), out_width, channel_units, pixels: 4, depth, log_units: 8 }
+    }
+
     /// Units of a cube.
     pub fn units(&self) -> usize {
         1 << self.log_units
@@ -44,37 +67,191 @@ impl Blueprint {
     }
 }
 
+/// Work of a cube whose planes multiply fragments: rows are pixels (input channels in the weight gradient), columns output channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MatrixTile {
+    /// Planes of a cube along the rows.
+    pub planes_down: usize,
+    /// Planes of a cube along the columns.
+    pub planes_across: usize,
+    /// Fragments of a plane along the rows.
+    pub rows: usize,
+    /// Fragments of a plane along the columns.
+    pub columns: usize,
+    /// Summed positions of a step.
+    pub depth: usize,
+}
+
+/// Cubes that keep every multiprocessor of a large device busy.
+const BUSY_CUBES: usize = 132;
+
+impl MatrixTile {
+    const fn new(planes: [usize; 2], fragments: [usize; 2]) -> Self {
+        let ([planes_down, planes_across], [rows, columns]) = (planes, fragments);
+        Self { planes_down, planes_across, rows, columns, depth: 32 }
+    }
+
+    /// The largest of four tiles of which a matrix of so many rows and columns, `times` over, makes enough cubes.
+    pub fn fitting(rows: usize, columns: usize, times: usize) -> Self {
+        let all = [
+            Self::new([2, 4], [4, 2]),
+            Self::new([4, 2], [2, 2]),
+            Self::new([2, 2], [2, 2]),
+            Self::new([2, 1], [1, 2]),
+        ];
+        let cubes = |t: &Self| times * rows.div_ceil(t.tile_rows()) * columns.div_ceil(t.tile_columns());
+        // A tile that is mostly beyond the matrix keeps its planes busy with zeros.
+        let filled = |t: &Self| 2 * columns > t.tile_columns() && 2 * rows > t.tile_rows();
+        all.into_iter().find(|t| filled(t) && cubes(t) >= BUSY_CUBES).unwrap_or(all[3])
+    }
+
+    /// Planes of a cube.
+    pub fn planes(&self) -> usize {
+        self.planes_down * self.planes_across
+    }
+
+    /// Units of a cube.
+    pub fn units(&self) -> usize {
+        self.planes() * PLANE
+    }
+
+    /// Rows of a cube's tile.
+    pub fn tile_rows(&self) -> usize {
+        self.planes_down * self.rows * EDGE
+    }
+
+    /// Columns of a cube's tile.
+    pub fn tile_columns(&self) -> usize {
+        self.planes_across * self.columns * EDGE
+    }
+
+    /// Vectors from one row of the left tile to the next where its rows are those of the sums.
+    pub fn left_pitch(&self) -> usize {
+        self.depth / WIDTH + 1
+    }
+
+    /// Vectors from one row of the left tile to the next where its rows are the summed positions.
+    pub fn left_turned_pitch(&self) -> usize {
+        self.tile_rows() / WIDTH + 1
+    }
+
+    /// Vectors from one row of the right tile to the next.
+    pub fn right_pitch(&self) -> usize {
+        self.tile_columns() / WIDTH + 1
+    }
+
+    /// Bytes of shared memory, at most of either kernel: two buffers of both tiles, and a fragment of sums a plane.
+    pub fn shared_memory(&self) -> usize {
+        let left = (self.tile_rows() * self.left_pitch()).max(self.depth * self.left_turned_pitch());
+        let vectors = 2 * (left + self.depth * self.right_pitch());
+        vectors * WIDTH * 2 + self.planes() * EDGE * EDGE * size_of::<f32>()
+    }
+
+    /// Whether every unit has the same number of vectors to load, and a plane's sums fit its registers.
+    fn is_even(&self) -> bool {
+        let shared_out = |extent: usize| (extent * self.depth / WIDTH).is_multiple_of(self.units());
+        shared_out(self.tile_rows()) && shared_out(self.tile_columns()) && self.rows * self.columns <= 8
+    }
+
+    /// Every tile that a device with these limits can hold.
+    fn space(limits: &Limits) -> Vec<Self> {
+        let mut all = Vec::new();
+        for planes in [[1, 1], [2, 1], [2, 2], [4, 1], [4, 2], [2, 4]] {
+            for fragments in [[1, 1], [1, 2], [2, 1], [2, 2], [4, 1], [4, 2]] {
+                for depth in [16, 32, 64] {
+                    all.push(Self { depth, ..Self::new(planes, fragments) });
+                }
+            }
+        }
+        let fits = |t: &Self| t.units() <= limits.units_per_cube as usize && t.shared_memory() <= limits.shared_memory;
+        all.retain(|t| t.is_even() && fits(t));
+        all
+    }
+}
+
+/// The two ways to double the resolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpForm {
+    /// A transposed convolution, then the filter, then the epilogue, each a pass over the large image.
+    TwoSteps,
+    /// One convolution by the product of weight and filter, epilogue included: four times the multiplications, one pass.
+    Polyphase,
+}
+
+/// Input channels up to which the four-fold multiplications of the polyphase form should cost less than the passes that it saves: with
+/// N·H·W = P pixels and I, O channels it multiplies and adds 54·I·O·P times more and moves 32·O·P bytes less in a half type, which at
+/// 200 TFLOP/s and 3 TB/s balance at I = 39. An estimate: nothing was timed yet.
+const POLYPHASE_CHANNELS: usize = 32;
+
+impl UpForm {
+    /// The form for a layer where nothing was tuned: polyphase for few channels in a half type on a GPU.
+    pub fn best_for(x: &Tensor, weight: &Tensor) -> Self {
+        let half = matches!(x.dtype(), DType::F16 | DType::BF16) && x.device() != Device::Cpu;
+        let fits = |channels: usize| channels.is_multiple_of(WIDTH) && channels >= EDGE;
+        let (inputs, outputs) = match *weight.shape() {
+            [_, _, i, o] => (i, o),
+            _ => return Self::TwoSteps,
+        };
+        match half && fits(inputs) && fits(outputs) && inputs <= POLYPHASE_CHANNELS {
+            true => Self::Polyphase,
+            false => Self::TwoSteps,
+        }
+    }
+}
+
 /// 4 where it divides the channels, else 1: few variants to compile, and 2 gains little over 1.
 pub(crate) fn width(channels: usize) -> usize {
     if channels.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// Whether the form on matrix units is legal: whole vectors of channels, and enough of them to fill fragments.
+fn matrix_is_legal(problem: &Problem, limits: &Limits) -> bool {
+    let fits = |channels: usize| channels.is_multiple_of(WIDTH) && channels >= EDGE;
+    limits.matrix_units && fits(problem.in_channels) && fits(problem.out_channels)
+}
+
+impl Blueprint {
+    /// The blueprint of the weight gradient: the tile of its matrix form, or nothing where that is not legal.
+    pub(crate) fn for_weight_gradient(problem: &Problem, limits: &Limits) -> Option<MatrixTile> {
+        let taps = problem.geometry.kernel.iter().product();
+        matrix_is_legal(problem, limits)
+            .then(|| MatrixTile::fitting(problem.in_channels, problem.out_channels, taps))
+            .filter(|t| t.shared_memory() <= limits.shared_memory)
+    }
 }
 
 impl swinstyle_kit::Blueprint for Blueprint {
     type Problem = Problem;
 
     fn default_for(problem: &Problem) -> Self {
-        let out_width = width(problem.out_channels);
-        // Narrow layers (to RGB) would leave most units without a channel.
-        let channel_units = if problem.out_channels.div_ceil(out_width) > 4 { 16 } else { 4 };
-        // Half as deep with four times the pixels, which keeps the tile within 16 KiB.
-        let depth = if channel_units == 16 { 4 } else { 2 };
-        Self { in_width: width(problem.in_channels), out_width, channel_units, pixels: 4, depth, log_units: 8 }
+        Self::Units(UnitTile::default_for(problem))
+    }
+
+    fn best_for(problem: &Problem, limits: &Limits) -> Self {
+        // The largest of an output's phases counts; there are as many as `up` is relatively prime to `down`, all of about one size.
+        let [h, w] = problem.geometry.output.map(|n| n.div_ceil(problem.geometry.up));
+        let tile = MatrixTile::fitting(problem.batch * h * w, problem.out_channels, 1);
+        match matrix_is_legal(problem, limits) && tile.shared_memory() <= limits.shared_memory {
+            true => Self::Matrix(tile),
+            false => Self::default_for(problem),
+        }
     }
 
     fn space(problem: &Problem, limits: &Limits) -> Vec<Self> {
-        let base = Self::default_for(problem);
+        let base = UnitTile::default_for(problem);
         let mut all = Vec::new();
         for log_units in [6, 7, 8] {
             for channel_units in [4, 8, 16, 32] {
                 for pixels in [2, 4, 8] {
                     for depth in [1, 2, 4, 8] {
-                        all.push(Self { channel_units, pixels, depth, log_units, ..base });
+                        all.push(UnitTile { channel_units, pixels, depth, log_units, ..base });
                     }
                 }
             }
         }
         all.retain(|b| b.units() <= limits.units_per_cube as usize && b.shared_memory() <= limits.shared_memory);
-        all
+        let matrix = if matrix_is_legal(problem, limits) { MatrixTile::space(limits) } else { Vec::new() };
+        all.into_iter().map(Self::Units).chain(matrix.into_iter().map(Self::Matrix)).collect()
     }
 }
 

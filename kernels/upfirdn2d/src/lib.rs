@@ -78,8 +78,7 @@ pub fn setup_filter(taps: &[f64], dtype: DType, device: Device) -> Result<Tensor
     let shape = [taps.len(), taps.len()];
     match dtype {
         DType::F64 => Tensor::from_vec(outer, &shape, device),
-        DType::F32 => Tensor::from_vec(outer.iter().map(|&v| v as f32).collect(), &shape, device),
-        _ => Err(TensorError::UnsupportedDType { op: "setup_filter", dtype, device }),
+        _ => Tensor::from_vec(outer.iter().map(|&v| v as f32).collect(), &shape, device)?.to_dtype(dtype),
     }
 }
 

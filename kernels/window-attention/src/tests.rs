@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use swinstyle_kit::{
     golden::Fixture,
-    testing::{assert_close, first_order_error, uniform, wgpu},
+    testing::{assert_close, first_order_error, half_types_and_cuda, uniform, wgpu},
 };
 use swinstyle_tensor::{DType, Device, Result, Tensor, TensorError, grad};
 
@@ -111,11 +111,9 @@ fn gradients_match_finite_differences() {
 }
 
 /// Values and gradients of every fixture.
-fn check_fixtures(names: &[&str], device: Device) {
-    for f in Fixture::family("window_attention")
-        .iter()
-        .filter(|f| names.is_empty() || names.iter().any(|n| f.name.ends_with(n)))
-    {
+fn check_fixtures(names: &[&str], device: Device, dtype: DType) {
+    let wanted = |f: &Fixture| names.is_empty() || names.iter().any(|n| f.name.ends_with(n));
+    for f in Fixture::family("window_attention").into_iter().filter(wanted).map(|f| f.stored_as(dtype)) {
         let pair = |key: &str| [0, 1].map(|i| f.params[key][i].as_u64().unwrap() as usize);
         let (heads, channels) = (f.params["heads"].as_u64().unwrap(), f.params["channels"].as_u64().unwrap());
         let p = WindowAttention::new(pair("window"), pair("shift"), heads as usize, channels as usize);
@@ -147,7 +145,7 @@ fn check_fixtures(names: &[&str], device: Device) {
 
 #[test]
 fn fixtures_pass_on_cpu() {
-    check_fixtures(&[], Device::Cpu);
+    check_fixtures(&[], Device::Cpu, DType::F32);
 }
 
 #[test]
@@ -254,5 +252,12 @@ fn cube_kernels_match_the_twin_on_wgpu() {
 
 #[test]
 fn fixtures_pass_on_wgpu() {
-    check_fixtures(&["w4_s2_h1_pad10x7", "w4_s2_h2_nobias", "w4x8_s2x4_h2_rect"], wgpu());
+    check_fixtures(&["w4_s2_h1_pad10x7", "w4_s2_h2_nobias", "w4x8_s2x4_h2_rect"], wgpu(), DType::F32);
+}
+
+#[test]
+fn fixtures_pass_in_half_types_and_on_emulated_cuda() {
+    for (device, dtype) in half_types_and_cuda() {
+        check_fixtures(&["w4_s2_h1_pad10x7", "w4_s2_h2_nobias", "w4x8_s2x4_h2_rect", "w7_s3_h3_d32"], device, dtype);
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use swinstyle_kit::tuning::{self, Point, Source};
-use swinstyle_tensor::{Device, counters};
+use swinstyle_tensor::{DType, Device, counters};
 
 use crate::output::{Output, Status, one_line};
 pub(crate) use ceilings::Ceilings;
@@ -68,9 +68,14 @@ struct Measured {
 
 /// All cases on a device.
 pub fn cases(device: Device) -> Vec<Case> {
-    let mut cases = operations::cases(device);
+    let mut cases = operations::cases(device, DType::F32);
     cases.extend(networks::cases(device));
     cases
+}
+
+/// The cases of single operations in a half type, which the PyTorch script does not have.
+pub fn half_cases(device: Device, dtype: DType) -> Vec<Case> {
+    operations::cases(device, dtype)
 }
 
 /// The cases whose name contains `filter`. Errors: none does.

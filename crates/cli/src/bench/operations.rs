@@ -23,19 +23,23 @@ struct Operation {
     forward: Forward,
 }
 
-pub(super) fn cases(device: Device) -> Vec<Case> {
+/// The cases in a type; where it is not f32 its name is behind the operation's.
+pub(super) fn cases(device: Device, dtype: DType) -> Vec<Case> {
     let on_cpu = device == Device::Cpu;
     let mut cases = Vec::new();
     let batch = if on_cpu { 1 } else { 16 };
     for (edge, channels, heads, window, shift) in [(64, 96, 3, 4, 2), (32, 192, 6, 8, 4)] {
-        pair(&mut cases, format!("window_attention/{edge}x{edge}x{channels}_w{window}_s{shift}"), move |device| {
-            window_attention(device, batch, edge, channels, heads, window, shift)
-        });
+        pair(
+            &mut cases,
+            dtype,
+            format!("window_attention/{edge}x{edge}x{channels}_w{window}_s{shift}"),
+            move |device| window_attention(device, batch, edge, channels, heads, window, shift),
+        );
     }
-    pair(&mut cases, "query_attention/m18_n1024_c512".to_string(), move |device| query_attention(device, batch));
+    pair(&mut cases, dtype, "query_attention/m18_n1024_c512".to_string(), move |device| query_attention(device, batch));
     let batch = if on_cpu { 1 } else { 8 };
     for (channels, edge, up) in [(512, 32, 1), (128, 128, 1), (256, 64, 2), (64, 128, 2)] {
-        pair(&mut cases, format!("modconv/{channels}to{}_{edge}_up{up}", channels / up), move |device| {
+        pair(&mut cases, dtype, format!("modconv/{channels}to{}_{edge}_up{up}", channels / up), move |device| {
             modulated(device, batch, channels, edge, up)
         });
     }
@@ -44,7 +48,7 @@ pub(super) fn cases(device: Device) -> Vec<Case> {
     {
         let gain = (up * up) as f64;
         let params = Upfirdn2d { up: [up; 2], down: [down; 2], pad, flip: false, gain };
-        pair(&mut cases, format!("upfirdn2d/{channels}x{edge}_u{up}d{down}"), move |device| {
+        pair(&mut cases, dtype, format!("upfirdn2d/{channels}x{edge}_u{up}d{down}"), move |device| {
             let x = normal(device, 0, &[batch, edge, edge, channels], 1.0)?;
             let filter = setup_filter(&FIR, DType::F32, device)?;
             let forward = move |t: &[Tensor]| Ok(upfirdn2d(&t[0], &t[1], &params)?);
@@ -115,8 +119,21 @@ fn modulated(device: Device, batch: usize, channels: usize, edge: usize, up: usi
     Ok(Operation { leaves: 3, tensors, forward: Box::new(forward) })
 }
 
-/// Both cases of an operation.
-fn pair(cases: &mut Vec<Case>, name: String, build: impl Fn(Device) -> Result<Operation> + Clone + 'static) {
+/// Both cases of an operation, its tensors converted.
+fn pair(
+    cases: &mut Vec<Case>,
+    dtype: DType,
+    name: String,
+    build: impl Fn(Device) -> Result<Operation> + Clone + 'static,
+) {
+    let name = if dtype == DType::F32 { name } else { format!("{name}/{dtype}") };
+    let build = move |device| {
+        let mut operation = build(device)?;
+        for t in &mut operation.tensors {
+            *t = t.to_dtype(dtype)?;
+        }
+        Ok::<_, anyhow::Error>(operation)
+    };
     let forward = build.clone();
     cases.push(Case::new(format!("{name}/fwd"), move |device| {
         let operation = forward(device)?;

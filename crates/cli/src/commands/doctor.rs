@@ -153,8 +153,9 @@ fn kind(device: Device) -> &'static str {
         Device::Cpu => "cpu",
         Device::Wgpu(_) => "wgpu",
         Device::Cuda(_) => "cuda",
-        // No text names it, so doctor never lists it.
+        // Doctor lists neither: one computes nothing, the other is for tests.
         Device::Dry(_) => "dry",
+        Device::Emulated(_) => "emulated",
     }
 }
 

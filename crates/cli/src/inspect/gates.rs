@@ -1,6 +1,4 @@
 //! What the code of every kernel must hold; continuous integration stops where it does not.
-//!
-//! The gate on matrix instructions in f16 and bf16 is missing: no kernel has a form with them yet.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +23,12 @@ const STREAMING: [&str; 7] = [
     "window_attention::forward",
 ];
 
+/// Kernels on matrix units: their code must hold matrix instructions, and their loops full vectors of halves.
+const ON_MATRIX_UNITS: [&str; 2] = ["modulated_conv2d::conv_matrix", "modulated_conv2d::weight_gradient_matrix"];
+
+/// What must not run where a half type allows the forms above, which all shapes of the bench do.
+const OFF_MATRIX_UNITS: [&str; 2] = ["modulated_conv2d::conv", "modulated_conv2d::weight_gradient"];
+
 /// The broken gates, a line each.
 pub(super) fn check(cases: &[CaseReport]) -> Vec<String> {
     let mut broken: Vec<String> =
@@ -35,7 +39,9 @@ pub(super) fn check(cases: &[CaseReport]) -> Vec<String> {
             // The tour goes through shapes that nobody runs; they need only compile.
             let fault = match (&line.resources, &line.sass) {
                 (Some(_), Some(_)) if case.is_tour() => continue,
-                (Some(resources), Some(sass)) => spilled(resources, sass).or_else(|| narrow(line, sass)),
+                (Some(resources), Some(sass)) => {
+                    spilled(resources, sass).or_else(|| narrow(line, sass)).or_else(|| scalar(line, sass))
+                }
                 _ => Some(format!("does not compile: {}", line.error.as_deref().unwrap_or("no code"))),
             };
             if let Some(fault) = fault.filter(|_| seen.insert(&line.file)) {
@@ -66,6 +72,22 @@ fn narrow(line: &Line, sass: &Sass) -> Option<String> {
     (loads.of(128) == 0).then(|| format!("no load of 128 bits {place} (by bits: {loads})"))
 }
 
+fn scalar(line: &Line, sass: &Sass) -> Option<String> {
+    let kernel = line.kernel.as_str();
+    let half = line.variant.ends_with("f16");
+    if half && OFF_MATRIX_UNITS.contains(&kernel) {
+        return Some("runs in a half type without matrix units".to_string());
+    }
+    if !ON_MATRIX_UNITS.contains(&kernel) {
+        return None;
+    }
+    if sass.matrix + sass.group_matrix == 0 {
+        return Some("no matrix instruction".to_string());
+    }
+    let loads = &sass.loads_in_loops;
+    (loads.of(128) == 0).then(|| format!("no load of 128 bits in its loops (by bits: {loads})"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +116,21 @@ mod tests {
         assert_eq!(broken(0, "LDG.E"), 1);
         assert!(check(&[case("modconv/a", "modulated_conv2d::weight_gradient", 0, "LDG.E")]).is_empty());
         assert!(check(&[case("tour/f32/convolution", "modulated_conv2d::conv", 500, "LDG.E")]).is_empty());
+    }
+
+    #[test]
+    fn half_types_without_matrix_instructions_break_a_gate() {
+        let broken = |kernel: &str, body: &str| {
+            let mut case = case("modconv/a/bf16/fwd", kernel, 0, body);
+            case.launches[0].variant = "n 8, dtype bf16".to_string();
+            check(&[case]).len()
+        };
+        let product = "HMMA.16816.F32.BF16 R8, R4, R2, R8 ;\n/*0008*/ LDG.E.128";
+        assert_eq!(broken("modulated_conv2d::conv_matrix", product), 0);
+        assert_eq!(broken("modulated_conv2d::conv_matrix", "LDG.E.128"), 1);
+        assert_eq!(broken("modulated_conv2d::conv_matrix", "HMMA.16816.F32 R8, R4, R2, R8 ;\n/*0008*/ LDG.E.64"), 1);
+        assert_eq!(broken("modulated_conv2d::conv", product), 1);
+        assert_eq!(broken("modulated_conv2d::epilogue", "LDG.E.64"), 0);
     }
 
     #[test]

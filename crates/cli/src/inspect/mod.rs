@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use swinstyle_tensor::{
-    Device,
+    DType, Device,
     cube::dry::{self, Chip, Launch, Program},
 };
 
@@ -67,7 +67,7 @@ pub fn run(options: &Options, output: Output) -> Result<Status> {
     let mut inspector = Inspector { options, toolkit, out, seen: HashMap::new() };
     let mut report = Report::new(chip, inspector.toolkit.nvrtc.version()?);
 
-    let all = bench::cases(device);
+    let all = cases(device);
     let mut names: Vec<String> = all.iter().map(|c| c.name.clone()).collect();
     let wanted = |name: &str| options.case.as_deref().is_none_or(|filter| name.contains(filter));
     for case in all.iter().filter(|c| wanted(&c.name)) {
@@ -109,6 +109,12 @@ pub fn run(options: &Options, output: Output) -> Result<Status> {
         bail!("no kernel's name contains `{kernel}`; these cases launch {}", known.join(", "));
     }
     report.finish(&inspector.out, output)
+}
+
+/// The bench's cases, and those of single operations in the half types.
+fn cases(device: Device) -> Vec<bench::Case> {
+    let half = [DType::F16, DType::BF16].into_iter().flat_map(|dtype| bench::half_cases(device, dtype));
+    bench::cases(device).into_iter().chain(half).collect()
 }
 
 /// Programs that have been compiled, and how they came out.
@@ -269,7 +275,7 @@ mod tests {
                 kernels.insert(short(kernel));
             }
         };
-        for case in bench::cases(device) {
+        for case in cases(device) {
             check(&case.name, case.prepare(device).and_then(|mut work| work()));
         }
         for dtype in tour::TYPES {

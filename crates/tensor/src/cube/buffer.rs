@@ -65,6 +65,7 @@ impl CubeBuffer {
     /// Copies f32 values to the device, converting to `dtype`.
     pub fn upload(op: &'static str, device: Device, data: &[f32], dtype: DType) -> Result<Self> {
         let client = client(device)?;
+        client.check_dtype(op, dtype).map_err(|e| e.on(device))?;
         let bytes = allocation(op, &client, device, data.len(), dtype)?;
         let mut padded = Vec::with_capacity(bytes);
         match dtype {

@@ -66,6 +66,7 @@ pub fn describe(device: Device) -> Result<Description> {
             d.driver = format!("CUDA {}", cuda::driver_version().unwrap_or_else(|| "of unknown version".to_string()));
         }
         Device::Dry(chip) => d.name = format!("{chip}, compiled for and not there"),
+        Device::Emulated(chip) => d.name = format!("{chip}, emulated on the cpu"),
         Device::Cpu => {}
     }
     Ok(d)

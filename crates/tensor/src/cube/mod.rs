@@ -2,6 +2,7 @@
 //!
 //! Only `wgpu.rs`, `cuda.rs`, `dry/` and [`CubeClient`] name a backend; everything else is generic over [`Runtime`].
 
+pub mod cast;
 pub mod dry;
 pub mod elementwise;
 pub mod layout;
@@ -32,7 +33,7 @@ use cubecl::{
 use cubecl_cuda::CudaRuntime;
 use cubecl_wgpu::WgpuRuntime;
 
-use crate::{Device, Result, TensorError};
+use crate::{DType, Device, Result, TensorError};
 
 pub use buffer::{CubeArg, CubeBuffer};
 pub use cache::cache_kernels;
@@ -49,7 +50,7 @@ pub enum CubeClient {
     Wgpu(ComputeClient<WgpuRuntime>),
     /// CUDA.
     Cuda(ComputeClient<CudaRuntime>),
-    /// CUDA up to the driver: compiles and runs nothing.
+    /// CUDA up to the driver: compiles, and runs nothing or runs it on the host.
     Dry(ComputeClient<dry::DryRuntime>),
 }
 
@@ -68,7 +69,8 @@ pub fn client(device: Device) -> Result<CubeClient> {
     let opened = match device {
         Device::Wgpu(index) => wgpu::open(index).map(|c| CubeClient::Wgpu(on_one_stream(c))),
         Device::Cuda(index) => cuda::open(index).map(|c| CubeClient::Cuda(on_one_stream(c))),
-        Device::Dry(chip) => dry::open(chip).map(|c| CubeClient::Dry(on_one_stream(c))),
+        Device::Dry(chip) => dry::open(chip, false).map(|c| CubeClient::Dry(on_one_stream(c))),
+        Device::Emulated(chip) => dry::open(chip, true).map(|c| CubeClient::Dry(on_one_stream(c))),
         Device::Cpu => Err("the cpu runs native kernels and has no CubeCL client".to_string()),
     };
     let client = opened.map_err(|reason| TensorError::NoDevice { device: device.to_string(), reason })?;
@@ -94,6 +96,16 @@ impl CubeClient {
             Self::Cuda(c) => faults::wait("synchronize", device, c),
             Self::Dry(c) => faults::wait("synchronize", device, c),
         }
+    }
+
+    /// Whether the device holds tensors of a type. Errors: [`TensorError::UnsupportedDType`].
+    pub(crate) fn check_dtype(&self, op: &'static str, dtype: DType) -> Result<()> {
+        match self {
+            Self::Wgpu(c) => storage_type(op, c, dtype),
+            Self::Cuda(c) => storage_type(op, c, dtype),
+            Self::Dry(c) => storage_type(op, c, dtype),
+        }
+        .map(|_| ())
     }
 
     /// Bytes of the largest buffer that the device can bind.

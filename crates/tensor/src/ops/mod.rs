@@ -2,6 +2,7 @@
 
 mod adam;
 mod binary;
+mod cast;
 mod layout;
 mod matmul;
 mod pool;
@@ -12,6 +13,8 @@ mod warp;
 
 pub use adam::AdamStep;
 pub use binary::{Binary, BinaryOp};
+pub use cast::Cast;
+pub(crate) use cast::round;
 pub use layout::{Concat, Pad, Permute, Slice};
 pub use matmul::Matmul;
 pub use pool::{Pool, Windows};

@@ -6,26 +6,12 @@
 
 use cubecl::prelude::*;
 
-use super::{Phase, Position, activate, output_pixel};
-use crate::tune::Blueprint;
-
-/// What is fused around the sum, decided at run time: none of it is in the inner loop, and each choice made at compile time
-/// would double the kernels that a network compiles.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct Around {
-    /// 1 with a factor on the input.
-    pub(crate) pre: u32,
-    /// 1 with a factor on the sum.
-    pub(crate) post: u32,
-    /// Pixels of the noise, of which the images repeat one or have their own; 0 without noise.
-    pub(crate) noise: u32,
-    /// 1 with a bias.
-    pub(crate) bias: u32,
-    /// Slope and gain of the activation, and its bound or 0.
-    pub(crate) slope: f32,
-    pub(crate) gain: f32,
-    pub(crate) bound: f32,
-}
+use super::{
+    Phase, Position,
+    around::{Around, finish},
+    output_pixel,
+};
+use crate::tune::UnitTile;
 
 #[cube(launch_unchecked)]
 pub(crate) fn conv<F: Float, I: Size, O: Size>(
@@ -40,7 +26,7 @@ pub(crate) fn conv<F: Float, I: Size, O: Size>(
     a: &Around,
     in_vectors: u32,
     out_vectors: u32,
-    #[comptime] b: Blueprint,
+    #[comptime] b: UnitTile,
     #[define(F)] _dtype: StorageType,
 ) {
     let units_n = comptime![b.channel_units];
@@ -152,18 +138,8 @@ pub(crate) fn conv<F: Float, I: Size, O: Size>(
         if index < g.positions && n < out_vectors {
             let p = Position::of(index, g);
             let pixel = output_pixel(&p, g);
-            let mut z = sums[m];
-            if a.post > 0 {
-                z *= Vector::<f32, O>::cast_from(post[(p.image * out_vectors + n) as usize]);
-            }
-            if a.noise > 0 {
-                z += Vector::<f32, O>::new(f32::cast_from(noise[(pixel % a.noise) as usize]));
-            }
-            if a.bias > 0 {
-                z += Vector::<f32, O>::cast_from(bias[n as usize]);
-            }
-            z = activate::<O>(z, a.slope, a.gain, a.bound);
-            y[(pixel * out_vectors + n) as usize] = Vector::cast_from(z);
+            y[(pixel * out_vectors + n) as usize] =
+                finish::<F, O>(sums[m], &p, pixel, n, out_vectors, post, noise, bias, a);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The CubeCL kernels: arithmetic in f32 whatever the storage, every sum in a fixed order.
 
+pub(crate) mod around;
 pub(crate) mod conv;
+pub(crate) mod matrix;
 pub(crate) mod pointwise;
 pub(crate) mod weight_gradient;
 

@@ -181,11 +181,11 @@ pub(crate) fn scale<F: Float>(x: &Array<F>, factor: &Array<F>, y: &mut Array<F>,
 
 /// `Σ_taps W²`.
 #[cube(launch_unchecked)]
-pub(crate) fn tap_energy<F: Float>(
+pub(crate) fn tap_energy<F: Float, G: Float>(
     weight: &Array<F>, // [taps, I·O]
-    y: &mut Array<F>,  // [I·O]
+    y: &mut Array<G>,  // [I·O]
     taps: u32,
-    #[define(F)] _dtype: StorageType,
+    #[define(F, G)] _dtypes: [StorageType; 2],
 ) {
     let index = ABSOLUTE_POS;
     if index >= y.len() {
@@ -196,5 +196,5 @@ pub(crate) fn tap_energy<F: Float>(
         let w = f32::cast_from(weight[tap as usize * y.len() + index]);
         sum += w * w;
     }
-    y[index] = F::cast_from(sum);
+    y[index] = G::cast_from(sum);
 }

@@ -1,10 +1,13 @@
 //! The operations as kernels: from a problem to its host twin or its CubeCL launch.
 
-pub(crate) mod device;
+pub(crate) mod conv;
+pub(crate) mod pointwise;
+mod shared;
+pub(crate) mod weight_gradient;
 
 use cubecl::prelude::{ComputeClient, Runtime};
 use swinstyle_kit::Problem as _;
-use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar};
+use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar};
 
 use crate::{
     host,
@@ -57,7 +60,7 @@ impl Kernel for Conv {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        device::conv_default(client, self, inputs, &outputs[0])
+        conv::conv_default(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {
@@ -97,7 +100,7 @@ impl Kernel for WeightGradient {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        device::weight_gradient(client, self, inputs, &outputs[0])
+        weight_gradient::weight_gradient_default(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {
@@ -139,6 +142,11 @@ impl Kernel for ChannelDot {
         "channel_dot"
     }
 
+    /// A sum over pixels is f32 for half types; the image has its operand's type.
+    fn output_dtype(&self, output: usize, inputs: DType) -> DType {
+        if output == 0 { inputs.wide() } else { inputs }
+    }
+
     fn output_shapes(&self) -> Vec<Vec<usize>> {
         let Channels { batch, pixels, channels } = self.extent;
         let mut shapes = vec![vec![batch, channels]];
@@ -154,7 +162,7 @@ impl Kernel for ChannelDot {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        device::channel_dot(client, self, inputs, outputs)
+        pointwise::channel_dot(client, self, inputs, outputs)
     }
 
     fn flops(&self) -> u64 {
@@ -187,7 +195,7 @@ impl Kernel for Epilogue {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        device::epilogue(client, self, inputs, &outputs[0])
+        pointwise::epilogue(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {
@@ -210,6 +218,11 @@ impl Kernel for EpilogueGradient {
         "noise_bias_act_grad"
     }
 
+    /// The sums are f32 for half types: differences of them are taken.
+    fn output_dtype(&self, output: usize, inputs: DType) -> DType {
+        if output == 0 { inputs } else { inputs.wide() }
+    }
+
     fn output_shapes(&self) -> Vec<Vec<usize>> {
         let Channels { batch, pixels, channels } = self.extent;
         let mut shapes = vec![vec![batch, pixels, channels]];
@@ -226,7 +239,7 @@ impl Kernel for EpilogueGradient {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        device::epilogue_gradient(client, self, inputs, outputs)
+        pointwise::epilogue_gradient(client, self, inputs, outputs)
     }
 
     fn flops(&self) -> u64 {
@@ -246,6 +259,10 @@ impl Kernel for TapEnergy {
         "tap_energy"
     }
 
+    fn output_dtype(&self, _output: usize, inputs: DType) -> DType {
+        inputs.wide()
+    }
+
     fn output_shapes(&self) -> Vec<Vec<usize>> {
         vec![self.matrix.to_vec()]
     }
@@ -256,7 +273,7 @@ impl Kernel for TapEnergy {
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        device::tap_energy(client, self, inputs, &outputs[0])
+        pointwise::tap_energy(client, self, inputs, &outputs[0])
     }
 
     fn flops(&self) -> u64 {

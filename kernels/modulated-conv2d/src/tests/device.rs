@@ -26,8 +26,9 @@ fn problems() -> Vec<Problem> {
     ]
 }
 
-fn run(p: &Problem, device: Device) -> Vec<Tensor> {
-    let on = |name: &str, shape: &[usize]| data(name, shape, DType::F32).to_device(device).unwrap();
+fn run(p: &Problem, device: Device, dtype: DType) -> Vec<Tensor> {
+    let on =
+        |name: &str, shape: &[usize]| data(name, shape, DType::F32).to_dtype(dtype).unwrap().to_device(device).unwrap();
     let ([n, _, _, i], [_, oh, ow, o]) = (p.input_shape(), p.output_shape());
     let (x, w) = (on("x", &p.input_shape()), on("w", &p.weight_shape()));
     let (pre, post, bias) = (on("pre", &[n, i]), on("post", &[n, o]), on("bias", &[o]));
@@ -50,7 +51,7 @@ fn run(p: &Problem, device: Device) -> Vec<Tensor> {
 fn convolutions_and_weight_gradients_on_wgpu_match_the_twin() {
     let device = wgpu();
     for p in problems() {
-        let (expected, actual) = (run(&p, Device::Cpu), run(&p, device));
+        let (expected, actual) = (run(&p, Device::Cpu, DType::F32), run(&p, device, DType::F32));
         for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
             assert_close(&format!("{i}: {}", label(&p)), &a.to_device(Device::Cpu).unwrap(), e, 2e-5);
         }
@@ -78,9 +79,21 @@ fn epilogue_and_its_gradients_on_wgpu_match_the_twin() {
 
 #[test]
 fn every_legal_blueprint_fits_its_limits_and_the_default_is_one() {
-    for p in problems() {
-        let space = Blueprint::space(&p, &Limits::WEBGPU);
-        assert!(space.contains(&Blueprint::default_for(&p)));
-        assert!(space.iter().all(|b| b.shared_memory() <= Limits::WEBGPU.shared_memory && b.units() <= 256));
+    let cuda = Limits { units_per_cube: 1024, shared_memory: 96 << 10, plane_size: 32, matrix_units: true };
+    for limits in [Limits::WEBGPU, cuda] {
+        let size = |b: &Blueprint| match b {
+            Blueprint::Units(t) => (t.shared_memory(), t.units()),
+            Blueprint::Matrix(t) => (t.shared_memory(), t.units()),
+        };
+        for p in problems() {
+            let space = Blueprint::space(&p, &limits);
+            assert!(space.contains(&Blueprint::default_for(&p)) && space.contains(&Blueprint::best_for(&p, &limits)));
+            let fits = |(bytes, units)| bytes <= limits.shared_memory && units <= limits.units_per_cube as usize;
+            assert!(space.iter().all(|b| fits(size(b))));
+            let whole_vectors =
+                p.in_channels % 8 == 0 && p.out_channels % 8 == 0 && p.in_channels.min(p.out_channels) >= 16;
+            let matrix = space.iter().any(|b| matches!(b, Blueprint::Matrix(_)));
+            assert_eq!(matrix, limits.matrix_units && whole_vectors, "{}", label(&p));
+        }
     }
 }

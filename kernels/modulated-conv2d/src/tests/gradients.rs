@@ -1,6 +1,6 @@
 //! Every gradient and second gradient against finite differences in f64.
 
-use swinstyle_kit::testing::{first_order_error, second_order_error};
+use swinstyle_kit::testing::{assert_close, first_order_error, second_order_error};
 use swinstyle_tensor::{DType, Result, Tensor};
 
 use super::data;
@@ -129,4 +129,25 @@ fn a_wrong_gradient_is_caught() {
     };
     let inputs = [f64s("x", &[2, 3, 4, 3]), f64s("w", &[3, 3, 3, 2])];
     assert!(first_order_error(&wrong, &inputs).unwrap() > 1e-2);
+}
+
+#[test]
+fn doubling_in_one_convolution_gives_what_two_steps_give_to_first_order() {
+    for (kernel, taps) in [([3, 3], [4, 4]), ([5, 3], [4, 2]), ([3, 3], [3, 6])] {
+        // A filter without any symmetry.
+        let (x, w) = (f64s("x", &[2, 4, 3, 3]), f64s("w", &[kernel[0], kernel[1], 3, 2]));
+        let (fir, s) = (f64s("fir", &taps), f64s("s", &[2, 3]));
+        let leaves = [&x, &w, &s].map(Tensor::as_leaf);
+        let conv = ModulatedConv { up: 2, down: 1, demodulate: false, eps: 1e-8, weight_gain: 1.0, fir: Some(&fir) };
+        let two = modulated_conv2d(&leaves[0], &leaves[1], &leaves[2], &conv).unwrap();
+        let fused = Fused { pre: Some(&leaves[2]), ..Fused::default() };
+        let one = modulated::polyphase(&leaves[0], &leaves[1], &fir, &fused).unwrap();
+        assert_close("value", &one, &two, 1e-12);
+        let g = f64s("g", one.shape());
+        let wanted = [&leaves[0], &leaves[1], &leaves[2]];
+        let [ours, theirs] = [&one, &two].map(|y| swinstyle_tensor::grad(&[(y, Some(&g))], &wanted, false).unwrap());
+        for (a, e) in ours.iter().zip(&theirs) {
+            assert_close("gradient", a.as_ref().unwrap(), e.as_ref().unwrap(), 1e-12);
+        }
+    }
 }

@@ -2,8 +2,10 @@
 //!
 //! A launch becomes CUDA C++ by the compiler of the CUDA backend, with the properties of a chip that need not be there;
 //! [`launches`] hands it out. Buffers hold nothing and read as zeros. It shows GPU code on a machine without a GPU.
+//! [`Device::Emulated`] is its sibling for tests: what is compiled there runs on the host, thread by thread.
 
 mod chip;
+mod emulator;
 mod name;
 mod runtime;
 mod server;

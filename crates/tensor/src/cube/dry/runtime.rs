@@ -1,4 +1,4 @@
-//! The runtime of the dry device: CUDA's compiler and target, and a server that launches nothing.
+//! The runtime of the dry and the emulated device: CUDA's compiler and target, and a server of our own.
 
 use cubecl::{
     device::{Device as CubeDevice, DeviceId},
@@ -9,7 +9,7 @@ use cubecl::{
 };
 use cubecl_cuda::{CudaCompiler, CudaRuntime};
 
-use super::{Chip, server::DryServer};
+use super::{Chip, emulator, server::DryServer};
 use crate::{Device, cube::faults};
 
 /// CUDA without a GPU.
@@ -18,24 +18,34 @@ pub struct DryRuntime;
 
 /// A chip as CubeCL's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DryDevice(pub(super) Chip);
+pub struct DryDevice {
+    pub(super) chip: Chip,
+    /// Whether launches run, on the host.
+    pub(super) emulated: bool,
+}
 
 /// Tells the threads of dry devices from those of the backends, which count from 0.
 const KIND: u16 = 100;
 
+/// Added to the index of an emulated device.
+const EMULATED: u16 = 1000;
+
 impl Default for DryDevice {
     fn default() -> Self {
-        Self(Chip::Sm90)
+        Self { chip: Chip::Sm90, emulated: false }
     }
 }
 
 impl CubeDevice for DryDevice {
     fn from_id(id: DeviceId) -> Self {
-        Self(Chip::ALL.into_iter().find(|c| c.limits().version == u32::from(id.index_id)).unwrap_or(Self::default().0))
+        let version = u32::from(id.index_id % EMULATED);
+        let chip = Chip::ALL.into_iter().find(|c| c.limits().version == version);
+        Self { chip: chip.unwrap_or(Self::default().chip), emulated: id.index_id >= EMULATED }
     }
 
     fn to_id(&self) -> DeviceId {
-        DeviceId { type_id: KIND, index_id: self.0.limits().version as u16 }
+        let version = self.chip.limits().version as u16;
+        DeviceId { type_id: KIND, index_id: if self.emulated { EMULATED + version } else { version } }
     }
 }
 
@@ -70,14 +80,18 @@ impl Runtime for DryRuntime {
     }
 
     fn enumerate_devices(_kind: u16, _info: &<Self::Server as ComputeServer>::Info) -> Vec<DeviceId> {
-        Chip::ALL.iter().map(|&chip| DryDevice(chip).to_id()).collect()
+        let all = [false, true].map(|emulated| Chip::ALL.map(|chip| DryDevice { chip, emulated }.to_id()));
+        all.concat()
     }
 }
 
-/// Opens the dry device of a chip.
-pub(in crate::cube) fn open(chip: Chip) -> Result<ComputeClient<DryRuntime>, String> {
-    let device = DryDevice(chip);
+/// Opens the dry or the emulated device of a chip. Errors: nothing to emulate with.
+pub(in crate::cube) fn open(chip: Chip, emulated: bool) -> Result<ComputeClient<DryRuntime>, String> {
+    if emulated {
+        emulator::compiler()?;
+    }
+    let device = DryDevice { chip, emulated };
     let id = device.to_id();
-    faults::watch(id.type_id, id.index_id.into(), Device::Dry(chip));
+    faults::watch(id.type_id, id.index_id.into(), if emulated { Device::Emulated(chip) } else { Device::Dry(chip) });
     faults::guarded(|| Ok(DryRuntime::client(&device)))
 }

@@ -1,4 +1,4 @@
-//! The server of the dry device: compiles on launch, holds no memory.
+//! The server of the dry device: compiles on launch and holds no memory, or, where CUDA is emulated, runs what it compiled.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,13 +22,18 @@ use cubecl_runtime::{
     allocator::PitchedMemoryLayoutPolicy,
     logging::ServerLogger,
     memory_management::{ManagedMemoryHandle, MemoryAllocationMode},
-    storage::{ComputeStorage, ManagedResource, StorageHandle, StorageId, StorageUtilization},
+    storage::ManagedResource,
     timestamp_profiler::TimestampProfiler,
     validation::{validate_cube_dim, validate_units},
 };
 
-use super::{Chip, Launch, Program, name, record, runtime::DryDevice};
-use crate::cube::faults;
+use super::{
+    Chip, Launch, Program,
+    emulator::{Address, Emulator, Pages},
+    name, record,
+    runtime::DryDevice,
+};
+use crate::{Device, cube::faults};
 
 /// A kernel as CubeCL hands it to a server.
 type Task = Box<dyn CubeTask<CudaCompiler>>;
@@ -37,6 +42,8 @@ type Task = Box<dyn CubeTask<CudaCompiler>>;
 #[derive(Debug)]
 pub struct DryServer {
     chip: Chip,
+    /// Present where launches run.
+    emulator: Option<Emulator>,
     options: CompilationOptions,
     programs: HashMap<KernelId, Arc<Program>>,
     timestamps: TimestampProfiler,
@@ -44,6 +51,13 @@ pub struct DryServer {
 }
 
 impl DryServer {
+    /// Keeps a failure for the next wait.
+    fn report(&self, outcome: Result<(), String>) {
+        if let Err(error) = outcome {
+            faults::record(Device::Emulated(self.chip), error.starts_with("out of memory"), error);
+        }
+    }
+
     fn compile(&self, id: &KernelId, kernel: &Task, mode: ExecutionMode) -> Program {
         let cube = id.cube_dim;
         let mut program = Program {
@@ -80,11 +94,12 @@ impl DryServer {
 
 impl DeviceService for DryServer {
     fn init(id: DeviceId) -> Self {
-        let DryDevice(chip) = DryDevice::from_id(id);
+        let DryDevice { chip, emulated } = DryDevice::from_id(id);
         let (properties, options) = chip.properties();
+        let emulator = emulated.then(|| Emulator::new(&properties.memory));
         let policy = PitchedMemoryLayoutPolicy::new(properties.memory.alignment as usize);
         let utilities = Arc::new(ServerUtilities::new(properties, Arc::new(ServerLogger::default()), (), policy));
-        Self { chip, options, programs: HashMap::new(), timestamps: TimestampProfiler::default(), utilities }
+        Self { chip, emulator, options, programs: HashMap::new(), timestamps: TimestampProfiler::default(), utilities }
     }
 
     fn utilities(&self) -> ServerUtilitiesHandle {
@@ -100,9 +115,12 @@ impl ComputeServer for DryServer {
     type Kernel = Task;
     type Info = ();
     type MemoryLayoutPolicy = PitchedMemoryLayoutPolicy;
-    type Storage = Nothing;
+    type Storage = Pages;
 
-    fn initialize_memory(&mut self, _memory: ManagedMemoryHandle, _size: u64, _stream: StreamId) {}
+    fn initialize_memory(&mut self, memory: ManagedMemoryHandle, size: u64, _stream: StreamId) {
+        let made = self.emulator.as_mut().map_or(Ok(()), |e| e.allocate(memory, size));
+        self.report(made.map_err(|e| format!("out of memory: {e}")));
+    }
 
     fn logger(&self) -> Arc<ServerLogger> {
         self.utilities.logger.clone()
@@ -114,17 +132,23 @@ impl ComputeServer for DryServer {
 
     fn read(&mut self, what: Vec<CopyDescriptor>, _stream: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
         let zeros = |d: CopyDescriptor| Bytes::from_bytes_vec(vec![0; d.shape.iter().product::<usize>() * d.elem_size]);
-        let all = what.into_iter().map(zeros).collect();
-        Box::pin(async move { Ok(all) })
+        let all = match &mut self.emulator {
+            Some(emulator) => emulator.read(what),
+            None => Ok(what.into_iter().map(zeros).collect()),
+        };
+        Box::pin(async move { all })
     }
 
-    fn write(&mut self, _what: Vec<(CopyDescriptor, Bytes)>, _stream: StreamId) {}
+    fn write(&mut self, what: Vec<(CopyDescriptor, Bytes)>, _stream: StreamId) {
+        let written = self.emulator.as_mut().map_or(Ok(()), |e| e.write(what));
+        self.report(written.map_err(|e| e.to_string()));
+    }
 
     fn sync(&mut self, _stream: StreamId) -> DynFut<Result<(), ServerError>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn get_resource(&mut self, _of: Binding, _stream: StreamId) -> Result<ManagedResource<()>, ServerError> {
+    fn get_resource(&mut self, _of: Binding, _stream: StreamId) -> Result<ManagedResource<Address>, ServerError> {
         Err(IoError::UnsupportedIoOperation { backtrace: BackTrace::capture() }.into())
     }
 
@@ -132,7 +156,7 @@ impl ComputeServer for DryServer {
         &mut self,
         kernel: Task,
         count: CubeCount,
-        _arguments: KernelArguments,
+        arguments: KernelArguments,
         mode: ExecutionMode,
         _stream: StreamId,
     ) {
@@ -151,7 +175,9 @@ impl ComputeServer for DryServer {
             // The count would be computed on the device.
             CubeCount::Dynamic(_) => [0; 3],
         };
-        record(self.chip, Launch { program, grid });
+        let Some(emulator) = &mut self.emulator else { return record(self.chip, Launch { program, grid }) };
+        let ran = emulator.launch(&program, grid, arguments);
+        self.report(ran);
     }
 
     fn flush(&mut self, _stream: StreamId) -> Result<(), ServerError> {
@@ -173,26 +199,4 @@ impl ComputeServer for DryServer {
     }
 
     fn allocation_mode(&mut self, _mode: MemoryAllocationMode, _stream: StreamId) {}
-}
-
-/// Memory that is never there: nothing reads or writes it.
-#[derive(Debug)]
-pub struct Nothing;
-
-impl ComputeStorage for Nothing {
-    type Resource = ();
-
-    fn alignment(&self) -> usize {
-        512
-    }
-
-    fn get(&mut self, _handle: &StorageHandle) {}
-
-    fn alloc(&mut self, size: u64) -> Result<StorageHandle, IoError> {
-        Ok(StorageHandle { id: StorageId::new(), utilization: StorageUtilization { offset: 0, size } })
-    }
-
-    fn dealloc(&mut self, _id: StorageId) {}
-
-    fn flush(&mut self) {}
 }
