@@ -33,11 +33,12 @@ pub fn minibatch_stddev(x: &Tensor, group: usize, epsilon: f64) -> Result<Tensor
         return Err(TensorError::shape("minibatch_stddev", detail));
     }
     let sets = n / g;
-    let y = x.reshape(&[g, sets, h * w * c])?;
+    // Squares and ε want more range than half types have.
+    let y = x.to_dtype(x.dtype().wide())?.reshape(&[g, sets, h * w * c])?;
     let centred = y.sub(&y.mean(&[0])?)?;
     let deviation = centred.square()?.mean(&[0])?.add_scalar(epsilon)?.sqrt()?.mean(&[2])?;
     let map = deviation.reshape(&[1, sets, 1, 1, 1])?.broadcast_to(&[g, sets, h, w, 1])?.reshape(&[n, h, w, 1])?;
-    Tensor::concat(&[x, &map], 3)
+    Tensor::concat(&[x, &map.to_dtype(x.dtype())?], 3)
 }
 
 /// Fully connected layer with the equalised learning rate [ref StyleGAN2]: `gain · activation(x (m/√I · W)ᵀ + m·b)`.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use swinstyle_tensor::{Device, Tensor, no_grad};
+use swinstyle_tensor::{DType, Device, Tensor, no_grad};
 use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
 
 use crate::{
@@ -161,6 +161,23 @@ impl Model {
             encoder: None,
             discriminator,
             header: CheckpointHeader::default(),
+        })
+    }
+
+    /// The same model for computing in another type: weights are rounded once; the mapping network, w_avg, codes and images stay f32.
+    ///
+    /// Errors: a type that the weights' device does not have.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        self.w_avg.device().check_dtype(dtype)?;
+        let encoder =
+            self.encoder.as_ref().map(|(e, p)| Ok::<_, ModelError>((e.clone(), p.to_dtype(dtype, |_| false)?)));
+        let judge =
+            self.discriminator.as_ref().map(|(d, p)| Ok::<_, ModelError>((d.clone(), p.to_dtype(dtype, |_| false)?)));
+        Ok(Self {
+            generator_params: self.generator_params.to_dtype(dtype, Generator::keeps_f32)?,
+            encoder: encoder.transpose()?,
+            discriminator: judge.transpose()?,
+            ..self.clone()
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use swinstyle_tensor::{Device, Tensor, rng::Philox};
+use swinstyle_tensor::{DType, Device, Tensor, rng::Philox};
 
 use crate::{ModelError, Result};
 
@@ -168,6 +168,13 @@ impl Params {
     pub fn to_device(&self, device: Device) -> Result<Self> {
         let map = self.map.iter().map(|(k, v)| Ok((k.clone(), v.to_device(device)?)));
         Ok(Self { map: map.collect::<Result<_>>()? })
+    }
+
+    /// A copy in another type, without those for which `keep` holds; on the tape, so that gradients reach the originals in theirs.
+    pub fn to_dtype(&self, dtype: DType, keep: impl Fn(&str) -> bool) -> Result<Self> {
+        let convert =
+            |(k, v): (&String, &Tensor)| Ok((k.clone(), if keep(k) { v.clone() } else { v.to_dtype(dtype)? }));
+        Ok(Self { map: self.map.iter().map(convert).collect::<Result<_>>()? })
     }
 
     /// `self ← self + (other − self)·(1 − decay)` on every tensor: the exponential moving average of weights.

@@ -30,6 +30,8 @@ impl DiscriminatorFeatures {
         let mut total: Option<Tensor> = None;
         for (name, fx) in &of_x {
             let Some(fy) = of_y.get(name) else { continue };
+            let wide = fx.dtype().wide();
+            let (fx, fy) = (&fx.to_dtype(wide)?, &fy.to_dtype(wide)?);
             let norm = fy.square()?.mean_all()?.add_scalar(EPSILON)?;
             let term = fx.sub(fy)?.square()?.mean_all()?.div(&norm)?;
             total = Some(match total {

@@ -71,7 +71,8 @@ pub(crate) fn stem_specs(inputs: usize, outputs: usize) -> Vec<Spec> {
 
 /// The input layer: convolution, batch norm, PReLU.
 pub(crate) fn stem(p: &Params, images: &Tensor, statistics: Option<&mut Statistics>) -> Result<Tensor> {
-    let x = conv2d(images, p.get("input_layer.0.weight")?, 1, 1)?;
+    let weight = p.get("input_layer.0.weight")?;
+    let x = conv2d(&images.to_dtype(weight.dtype())?, weight, 1, 1)?;
     let x = batch_norm(p, "input_layer.1", &x, statistics)?;
     prelu(&x, p.get("input_layer.2.weight")?)
 }

@@ -23,7 +23,7 @@ use super::{
     Context,
     codes::{make_folder, upload, write_code_array},
     explain,
-    model::ModelFile,
+    model::{ModelFile, Precision},
 };
 use crate::output::Status;
 
@@ -47,6 +47,8 @@ pub(super) struct Invert {
     /// Also write NAME-attention.png: where the encoder looked, by level and by head, and where the image differs.
     #[arg(long)]
     explain: bool,
+    #[command(flatten)]
+    precision: Precision,
     /// Folder to write: NAME-inverted.png and NAME-inverted.safetensors (the W+ code) an image, and grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -72,7 +74,7 @@ struct Bad {
 pub(super) fn run(context: &Context, args: Invert) -> Result<Status> {
     let device = context.device()?;
     let path = args.model.locate()?;
-    let model = Model::load(&path, device)?;
+    let model = args.precision.load(&path, device)?;
     let size = encoder_size(&model)?;
     make_folder(&args.out)?;
     let (mut done, mut bad, mut rows) = (Vec::new(), Vec::new(), Vec::new());

@@ -12,9 +12,14 @@ use swinstyle_data::{
     picture::encode_png,
 };
 use swinstyle_models::Model;
-use swinstyle_tensor::{Device, Tensor};
+use swinstyle_tensor::{DType, Device, Tensor};
 
-use super::{Context, codes::upload, invert::encoder_size, model::ModelFile};
+use super::{
+    Context,
+    codes::upload,
+    invert::encoder_size,
+    model::{ModelFile, Precision},
+};
 use crate::output::{Output, Status};
 
 /// Passes before the measured ones.
@@ -24,6 +29,8 @@ const WARM_UP: usize = 5;
 pub(super) struct Latency {
     #[command(flatten)]
     model: ModelFile,
+    #[command(flatten)]
+    precision: Precision,
     /// Images at once; several are measured one after the other.
     #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: Vec<u16>,
@@ -56,19 +63,19 @@ pub(super) fn run(context: &Context, args: Latency) -> Result<Status> {
     let device = context.device()?;
     let path = args.model.locate()?;
     let started = Instant::now();
-    let model = Model::load(&path, device)?;
+    let model = args.precision.load(&path, device)?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
-    let o = context.output;
-    o.line(format_args!("{} on {device}, f32; the model loads in {load_ms:.0} ms", path.display()))?;
+    let (o, dtype) = (context.output, args.precision.precision);
+    o.line(format_args!("{} on {device}, {dtype}; the model loads in {load_ms:.0} ms", path.display()))?;
     o.line(format_args!("{:24} {:>10} {:>10} {:>10}", "milliseconds", "p50", "p90", "p99"))?;
     for batch in &args.batch {
-        measure(&model, usize::from(*batch), args.runs as usize, device, o)?;
+        measure(&model, usize::from(*batch), args.runs as usize, (device, dtype), o)?;
     }
     o.line("Parts are measured in passes of their own, the device waited for after each; the sum is not the whole.")?;
     Ok(Status::Done)
 }
 
-fn measure(model: &Model, batch: usize, runs: usize, device: Device, output: Output) -> Result<()> {
+fn measure(model: &Model, batch: usize, runs: usize, (device, dtype): (Device, DType), output: Output) -> Result<()> {
     let size = encoder_size(model)?;
     // Portraits of another size than the encoder's, as users have them: reading them is decoding and resizing.
     let renderer = Renderer::new(&Style::named(Style::NAMES[0])?, 2 * size)?;
@@ -111,7 +118,7 @@ fn measure(model: &Model, batch: usize, runs: usize, device: Device, output: Out
     output.line(format_args!("  {first:.1} ms the first time, {:.3} ms an image", whole.p50 / batch as f64))?;
     let by_part: serde_json::Map<_, _> = PARTS.iter().zip(&parts).map(|(n, q)| ((*n).to_string(), json!(q))).collect();
     output.document(&json!({
-        "device": device.to_string(), "dtype": "f32", "batch": batch, "runs": runs, "ms": whole, "first_ms": first, "parts_ms": by_part,
+        "device": device.to_string(), "dtype": dtype.to_string(), "batch": batch, "runs": runs, "ms": whole, "first_ms": first, "parts_ms": by_part,
     }))
 }
 

@@ -1,11 +1,11 @@
 //! Which model file a command uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use swinstyle_models::Model;
-use swinstyle_tensor::Device;
+use swinstyle_tensor::{DType, Device};
 use swinstyle_weights::Archive;
 
 /// Name of the model that comes with the repository.
@@ -22,6 +22,23 @@ pub(super) struct ModelFile {
     /// Model file (.safetensors, or a StyleGAN2 .pt). Without it SWINSTYLE_MODEL, then the model shipped in assets/.
     #[arg(long = "model", value_name = "FILE")]
     path: Option<PathBuf>,
+}
+
+/// The type in which a command's networks compute.
+#[derive(Debug, Args)]
+pub(super) struct Precision {
+    /// Type in which the networks compute: f32, bf16 or f16. On the CPU the half types are for the same results, not for speed.
+    #[arg(long, value_name = "PRECISION", default_value_t = DType::F32)]
+    pub(super) precision: DType,
+}
+
+impl Precision {
+    /// A model from its file for computing in this type.
+    pub(super) fn load(&self, path: &Path, device: Device) -> Result<Model> {
+        // Before the file is read: what the device lacks is known without it.
+        device.check_dtype(self.precision)?;
+        Ok(Model::load(path, device)?.to_dtype(self.precision)?)
+    }
 }
 
 impl ModelFile {

@@ -40,7 +40,7 @@ pub struct Training {
 /// What a forward pass computes.
 #[derive(Debug, Clone)]
 pub struct StyleformerOutput {
-    /// Offsets from w_avg: `[N, n_styles, style_dim]`.
+    /// Offsets from w_avg: `[N, n_styles, style_dim]`, f32 where the network computes in a half type.
     pub offsets: Tensor,
     /// The maps that the heads read, coarse first: `[N, S, S, width]`.
     pub maps: Vec<Tensor>,
@@ -122,6 +122,7 @@ impl Styleformer {
             }
         }
         let heads = Tensor::concat(&offsets.iter().collect::<Vec<_>>(), 1)?;
+        let heads = heads.to_dtype(heads.dtype().wide())?;
         let offsets = self.compose(heads, training.map_or(usize::MAX, |t| t.free_styles))?;
         Ok(StyleformerOutput { offsets, maps, backbone })
     }

@@ -1,6 +1,6 @@
 //! The encoder's shapes, gradients and switches.
 
-use swinstyle_kit::testing::{assert_close, first_order_error, uniform};
+use swinstyle_kit::testing::{assert_close, distance, first_order_error, uniform};
 use swinstyle_tensor::{DType, Device, Tensor, grad};
 
 use super::{Head, Level, PRESETS, Styleformer, StyleformerConfig, map2style};
@@ -29,6 +29,25 @@ pub(super) fn images(batch: usize, c: &StyleformerConfig, dtype: DType) -> Tenso
 
 pub(super) fn fresh(encoder: &Styleformer) -> Params {
     Params::init(&encoder.specs(), 1, CPU).unwrap()
+}
+
+#[test]
+fn in_half_types_the_codes_stay_close_to_those_in_f32_and_gradients_reach_the_f32_weights() {
+    for head in HEADS {
+        let encoder = Styleformer::new(miniature(head, true)).unwrap();
+        let (masters, x) = (fresh(&encoder).leaves(|_| true), images(2, &encoder.config, DType::F32));
+        let expected = encoder.forward(&masters, &x, None).unwrap().offsets.to_vec_f64().unwrap();
+        for (dtype, limit) in [(DType::F16, 5e-3), (DType::BF16, 5e-2)] {
+            let half = masters.to_dtype(dtype, |_| false).unwrap();
+            let codes = encoder.forward(&half, &x, None).unwrap().offsets;
+            assert_eq!(codes.dtype(), DType::F32);
+            let error = distance(&codes.to_vec_f64().unwrap(), &expected);
+            assert!(error > 0.0 && error < limit, "{head:?} in {dtype}: {error:e}");
+            let weight = masters.get("backbone.features.0.0.weight").unwrap();
+            let g = grad(&[(&codes.square().unwrap(), None)], &[weight], false).unwrap().remove(0).unwrap();
+            assert!(g.dtype() == DType::F32 && g.to_vec().unwrap().iter().any(|v| *v != 0.0));
+        }
+    }
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Discriminator {
     /// Logits of images: positive for real.
     ///
     /// `images` `[N, H, W, 3]`; returns `[N, outputs]`. The maps after each block (`d{r}`) are put into `features` where given.
+    /// It computes in the type of the parameters; logits are f32 where that is a half type.
     pub fn forward(&self, p: &Params, images: &Tensor, mut features: Option<&mut Features>) -> Result<Tensor> {
         let size = self.config.size;
         let n = match *images.shape() {
@@ -88,6 +89,7 @@ impl Discriminator {
                 return Err(TensorError::shape("discriminator", detail).into());
             }
         };
+        let images = &images.to_dtype(p.get("convs.0.0.weight")?.dtype())?;
         let filter = setup_filter(&FIR, images.dtype(), images.device())?;
         let fir = |x: &Tensor, pad: isize, down: usize| {
             let spec = Upfirdn2d { down: [down, down], pad: [pad; 4], ..Upfirdn2d::default() };
@@ -111,7 +113,8 @@ impl Discriminator {
         let x = linear(p, "final_linear.0.weight", &flat, None)?;
         let lrelu = Activation::LeakyRelu { slope: SLOPE };
         let x = bias_act(&x, Some(p.get("final_linear.0.bias")?), lrelu, GAIN, None)?;
-        linear(p, "final_linear.1.weight", &x, Some(p.get("final_linear.1.bias")?))
+        let logits = linear(p, "final_linear.1.weight", &x, Some(p.get("final_linear.1.bias")?))?;
+        Ok(logits.to_dtype(logits.dtype().wide())?)
     }
 }
 

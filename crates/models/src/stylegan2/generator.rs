@@ -26,6 +26,11 @@ impl Generator {
         specs
     }
 
+    /// Whether a parameter stays in f32 where the network computes in a half type: the mapping network is small and steers everything.
+    pub fn keeps_f32(name: &str) -> bool {
+        name.starts_with("style.")
+    }
+
     /// z `[N, D]` to images `[N, H, W, 3]`, without truncation.
     pub fn generate(&self, p: &Params, z: &Tensor, noise: &mut Noise) -> Result<Tensor> {
         let w = self.mapping(p, z)?;

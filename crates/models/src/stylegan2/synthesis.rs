@@ -70,6 +70,8 @@ impl Generator {
     ///
     /// `w_plus` `[N, n_styles, D]`; returns `[N, H, W, 3]`. `conv1` reads style 0 and `to_rgb1` style 1; level k
     /// reads styles 2k+1 and 2k+2, and its `to_rgb` style 2k+3. Feature maps are put into `features` where given.
+    ///
+    /// It computes in the type of the parameters. The image is summed, and returned, in f32 where that is a half type.
     pub fn synthesis(
         &self,
         p: &Params,
@@ -85,8 +87,10 @@ impl Generator {
                 return Err(TensorError::shape("synthesis", detail).into());
             }
         };
+        let w_plus = &w_plus.to_dtype(p.get("input.input")?.dtype())?;
         let style = |i: usize| -> Result<Tensor> { Ok(w_plus.slice(1, i, 1)?.reshape(&[n, d])?) };
         let filter = setup_filter(&FIR, w_plus.dtype(), w_plus.device())?;
+        let wide_filter = setup_filter(&FIR, w_plus.dtype().wide(), w_plus.device())?;
         let mut noise_of = |i: usize| noise.layer(p, i, n, w_plus.dtype(), w_plus.device());
         let mut keep = |name: String, t: &Tensor| {
             if let Some(f) = features.as_deref_mut() {
@@ -96,7 +100,7 @@ impl Generator {
 
         let c4 = self.config.channels.at(4);
         let input = p.get("input.input")?.broadcast_to(&[n, 4, 4, c4])?;
-        let layer = Layer { p, filter: &filter, style_dim: d };
+        let layer = Layer { p, filter: &filter, wide_filter: &wide_filter, style_dim: d };
         let mut x = layer.styled("conv1", &input, &style(0)?, noise_of(0)?, 1)?;
         let mut image = layer.to_rgb("to_rgb1", &x, &style(1)?, None)?;
         keep("x4".into(), &x);
@@ -132,6 +136,8 @@ fn noise_size(i: usize) -> usize {
 struct Layer<'a> {
     p: &'a Params,
     filter: &'a Tensor,
+    /// The filter in the type of the image.
+    wide_filter: &'a Tensor,
     style_dim: usize,
 }
 
@@ -164,11 +170,12 @@ impl Layer<'_> {
     fn to_rgb(&self, name: &str, x: &Tensor, w: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
         let weight = self.p.get(&format!("{name}.conv.weight"))?;
         let y = modulated_conv2d(x, weight, &self.style(name, w)?, &self.conv(weight))?;
-        let y = y.add(self.p.get(&format!("{name}.bias"))?)?;
+        let wide = y.dtype().wide();
+        let y = y.to_dtype(wide)?.add(&self.p.get(&format!("{name}.bias"))?.to_dtype(wide)?)?;
         match skip {
             Some(s) => {
                 let up = Upfirdn2d { up: [2, 2], pad: [2, 1, 2, 1], gain: 4.0, ..Upfirdn2d::default() };
-                Ok(y.add(&upfirdn2d(s, self.filter, &up)?)?)
+                Ok(y.add(&upfirdn2d(s, self.wide_filter, &up)?)?)
             }
             None => Ok(y),
         }

@@ -38,7 +38,10 @@ pub(super) fn embed(
     let row = patch * config.in_channels;
     let x = images.slice(1, 0, h * patch)?.slice(2, 0, w * patch)?;
     let x = x.reshape(&[n * h, patch, w, row])?.permute(&[0, 2, 1, 3])?.reshape(&[n, h, w, patch * row])?;
-    let weight = p.get("features.0.0.weight")?.reshape(&[patch * row, config.dims[0]])?.transpose()?;
+    let weight = p.get("features.0.0.weight")?;
+    // From here on in the type of the parameters.
+    let x = x.to_dtype(weight.dtype())?;
+    let weight = weight.reshape(&[patch * row, config.dims[0]])?.transpose()?;
     let x = x.linear(&weight, Some(p.get("features.0.0.bias")?))?;
     Ok(layer_norm(&x, p.get("features.0.2.weight")?, p.get("features.0.2.bias")?, EPSILON)?)
 }
