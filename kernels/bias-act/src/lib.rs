@@ -12,7 +12,7 @@ pub use problem::{Activation, Problem};
 pub use tune::Blueprint;
 
 use launch::{Forward, Gradient};
-use swinstyle_kit::Problem as _;
+use swinstyle_kit::{Problem as _, glue::stored};
 use swinstyle_tensor::{Result, Tensor, TensorError, launch};
 
 /// `clamp(gain · activation(x + bias), −clamp, clamp)`, the bias along the last axis.
@@ -63,7 +63,9 @@ fn gradient(
     reference: &Tensor,    // [.., C]
     bias: Option<&Tensor>, // [C]
 ) -> Result<Tensor> {
-    let problem = Problem { bias: bias.is_some(), ..problem.clone() };
+    // Clamped results are told by their size.
+    let clamp = problem.clamp.map(|c| stored(c, reference.dtype())).transpose()?;
+    let problem = Problem { bias: bias.is_some(), clamp, ..problem.clone() };
     let inputs: Vec<&Tensor> = [grad, reference].into_iter().chain(bias).collect();
     let dx = launch(&Gradient(problem.clone()), &inputs)?.remove(0);
     Ok(dx.taped("bias_act_grad", &inputs, move |b| {

@@ -5,7 +5,7 @@ use cubecl::{
     ir::{ElemType, FloatKind},
     prelude::*,
 };
-use swinstyle_tensor::{CubeArg, Device, TensorError};
+use swinstyle_tensor::{CubeArg, DType, Device, Result, Tensor, TensorError};
 
 use crate::Limits;
 
@@ -49,6 +49,11 @@ pub fn limits_of<R: Runtime>(client: &ComputeClient<R>, dtype: StorageType) -> L
     Limits { matrix_units, ..limits(client) }
 }
 
+/// A number as a tensor of a type holds it: a clamp that is read back from results must be compared as they were stored.
+pub fn stored(value: f64, dtype: DType) -> Result<f64> {
+    Tensor::full(value, &[], dtype, Device::Cpu)?.item()
+}
+
 /// A backend's failure as the runtime's error.
 pub fn backend_error(op: &'static str, detail: impl std::fmt::Display) -> TensorError {
     TensorError::Backend { op, device: Device::Wgpu(0), detail: detail.to_string() }
@@ -74,6 +79,12 @@ mod tests {
             assert!(x <= MAX_GRID && y <= MAX_GRID && z == 1);
             assert!(x as usize * y as usize >= cubes.max(1));
         }
+    }
+
+    #[test]
+    fn a_stored_number_is_rounded_to_the_type() {
+        assert_eq!(stored(0.7, DType::BF16).unwrap(), 0.699_218_75);
+        assert_eq!(stored(0.7, DType::F64).unwrap(), 0.7);
     }
 
     #[test]

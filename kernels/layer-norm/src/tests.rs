@@ -81,7 +81,9 @@ fn the_second_derivative_is_a_clear_error() {
 }
 
 fn check_fixtures(device: Device, dtype: DType) {
-    for name in ["layers/layer_norm", "layers/layer_norm_offset"] {
+    let names = ["layers/layer_norm", "layers/layer_norm_offset"];
+    // Rows far from 0 lose their spread when half types store them, before any kernel sees them.
+    for name in &names[..if dtype == DType::F32 { 2 } else { 1 }] {
         let fixture = Fixture::case(name).stored_as(dtype);
         let leaf = |key: &str| fixture.tensor(key, &[], device).as_leaf();
         let (x, w, b) = (leaf("in.x"), leaf("in.weight"), leaf("in.bias"));

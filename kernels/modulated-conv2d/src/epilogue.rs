@@ -1,5 +1,6 @@
 //! What follows the sum of a styled layer, `act(x + strength·noise + bias)`, with gradients read from the output.
 
+use swinstyle_kit::glue::stored;
 use swinstyle_tensor::{Result, Tensor, TensorError, launch};
 
 use crate::{
@@ -120,6 +121,9 @@ pub(crate) fn gradient(
     activation: LeakyRelu,
     sums: bool,
 ) -> Result<(Tensor, Option<EpilogueSums>)> {
+    // Clamped results are told by their size.
+    let clamp = activation.clamp.map(|c| stored(c, y.dtype())).transpose()?;
+    let activation = LeakyRelu { clamp, ..activation };
     let fixed = y.detach();
     let mask = move |c: &Tensor, activation| gradient(c, &fixed, None, activation, false).map(|(dz, _)| dz);
     let noise = noise.filter(|_| sums);

@@ -33,7 +33,7 @@ impl Identity {
             }
             Device::Wgpu(_) => ("wgpu", d.name),
             Device::Cuda(_) => ("cuda", d.name),
-            Device::Dry(_) => ("dry", d.name),
+            Device::Dry(_) | Device::Emulated(_) => ("dry", d.name),
         };
         Ok(Self { device: format!("{kind}: {name}"), driver: d.driver })
     }

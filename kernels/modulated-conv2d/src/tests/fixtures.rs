@@ -40,9 +40,10 @@ fn forward(fixture: &Fixture, t: &BTreeMap<&str, Tensor>) -> Result<Tensor> {
     styled_conv2d(&t["x"], &t["w"], &style, &conv, noise, Some(&t["bias"]), Some(activation))
 }
 
-/// What a gradient with respect to the styles may be off in a half type. The result does not change with a style's length where it is
-/// demodulated, so two gradients, each rounded, cancel but for their parts across the style.
-const CANCELLED: f64 = 0.3;
+/// What some gradients may be off in a half type, in the norm. A demodulated result does not change with its style's length, so with
+/// respect to styles two gradients, each rounded, cancel but for a rest; and rounding moves points across the kinks of activation and
+/// clamp, of which a sum over a small image has few.
+const LOOSE: f64 = 0.3;
 
 /// Asserts every result that the fixture holds; in half types those of first order, as regularisations are computed in f32.
 fn check(fixture: &Fixture, device: Device) {
@@ -52,13 +53,13 @@ fn check(fixture: &Fixture, device: Device) {
     let y = forward(fixture, &leaves).unwrap();
     let half = y.dtype() != DType::F32;
     let assert = |name: String, actual: &Tensor| {
-        let styles = ["grad.s", "grad.wlat", "grad.affine_w", "grad.affine_b"];
-        if !half || !styles.contains(&name.as_str()) {
+        let kinked = name != "out.y" && fixture.params["slope"].is_number();
+        if !half || !(kinked || name == "grad.s") {
             return fixture.assert(&name, axes(&name), actual);
         }
         let expected = fixture.tensor(&name, axes(&name), Device::Cpu).to_vec_f64().unwrap();
         let error = distance(&actual.to_vec_f64().unwrap(), &expected);
-        assert!(error < CANCELLED, "{} {name} in {} on {device}: {error:e}", fixture.name, y.dtype());
+        assert!(error < LOOSE, "{} {name} in {} on {device}: {error:e}", fixture.name, y.dtype());
     };
     assert("out.y".into(), &y);
 

@@ -9,7 +9,11 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, ffi::c_void, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ffi::c_void,
+    sync::Arc,
+};
 
 use cubecl::{
     bytes::Bytes,
@@ -83,9 +87,8 @@ impl Emulator {
         arguments: KernelArguments,
     ) -> Result<(), String> {
         let at = Arc::as_ptr(program).addr();
-        if !self.libraries.contains_key(&at) {
-            let library = Library::of(program)?;
-            self.libraries.insert(at, (program.clone(), library));
+        if let Entry::Vacant(place) = self.libraries.entry(at) {
+            place.insert((program.clone(), Library::of(program)?));
         }
         let mut pointers: Vec<*mut c_void> = Vec::new();
         for buffer in arguments.buffers {
