@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use swinstyle_kit::tuning::{Dropped, Lost, Point, forcing};
 use swinstyle_tensor::{
-    Result, Tensor,
+    DType, Result, Tensor,
     probe::{Clock, Visit, timed},
 };
 use toml::Value;
@@ -110,7 +110,16 @@ fn error(actual: &[Vec<f64>], exact: &[Vec<f64>]) -> Vec<(f64, f64)> {
     actual.iter().zip(exact).map(one).collect()
 }
 
-/// Runs a candidate and compares it with the twin: as near as four times the default's error, or a hundred thousandth.
+/// What a result may always be off, of its largest magnitude: of a half type about two units in the last place.
+fn allowed(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 1e-3,
+        DType::BF16 => 8e-3,
+        DType::F32 | DType::F64 => 1e-5,
+    }
+}
+
+/// Runs a candidate and compares it with the twin: as near as four times the default's error, or what the type [allows](allowed).
 fn sound(
     visit: &Visit,
     point: &Point,
@@ -129,7 +138,7 @@ fn sound(
         Err(panic) => return Err(panic_text(panic.as_ref()).chars().take(300).collect()),
     };
     for (i, ((worst, largest), (usual, _))) in error(&outputs, exact).into_iter().zip(standard).enumerate() {
-        let tolerance = (4.0 * usual).max(1e-5 * largest);
+        let tolerance = (4.0 * usual).max(allowed(visit.dtype) * largest);
         if worst.is_nan() || worst > tolerance {
             return Err(format!("output {i} is off by {worst:.2e} where {tolerance:.2e} is allowed"));
         }
