@@ -6,9 +6,11 @@ mod launch;
 mod problem;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tune;
 
 pub use problem::{Bias, BiasKind, Layout, Problem, QueryAttention, WindowQueryAttention};
+pub use tokens::token_query_attention;
 pub use tune::Blueprint;
 
 use launch::{Backward, Forward, SumPartials};
