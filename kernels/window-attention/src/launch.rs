@@ -14,11 +14,12 @@ use crate::{
         SizesLaunch,
         backward::{RunsLaunch, backward},
         forward::forward,
+        matrix::forward_matrix,
         sums::{sum_padding, sum_table},
     },
     host,
     problem::{OP, Partials, Problem},
-    tune::Blueprint,
+    tune::{Blueprint, UnitTile, WIDTH},
 };
 
 fn wrong_count() -> TensorError {
@@ -48,6 +49,59 @@ fn runs<R: Runtime>(p: &Problem, parts: &Partials) -> RunsLaunch<R> {
     )
 }
 
+/// The forward kernel of a blueprint.
+pub(crate) fn launch_forward<R: Runtime>(
+    client: &ComputeClient<R>,
+    p: &Problem,
+    b: &Blueprint,
+    [qkv, table]: [&CubeArg; 2],
+    pad: Option<&CubeArg>,
+    [y, stats]: [&CubeArg; 2],
+) -> Result<()> {
+    let dtype = storage_type(OP, client, y.dtype)?;
+    let tasks = p.windows.count() * p.heads;
+    // Any buffer stands for an absent one, which is not read.
+    let given = pad.unwrap_or(qkv);
+    // SAFETY: tasks are checked against windows × heads, cells against the window, tokens against the map.
+    match b {
+        Blueprint::Units(b) => unsafe {
+            forward::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.heads)),
+                CubeDim::new_1d((b.heads * b.units) as u32),
+                b.vector_width,
+                qkv.array(),
+                table.array(),
+                given.array(),
+                y.array(),
+                stats.array(),
+                map(&p.windows),
+                sizes(p, b.vector_width, pad.is_some()),
+                *b,
+                dtype,
+            );
+        },
+        Blueprint::Matrix(b) => unsafe {
+            forward_matrix::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.tasks)),
+                CubeDim::new_1d(b.units() as u32),
+                WIDTH,
+                qkv.array(),
+                table.array(),
+                given.array(),
+                y.array(),
+                stats.array(),
+                map(&p.windows),
+                sizes(p, WIDTH, pad.is_some()),
+                *b,
+                dtype,
+            );
+        },
+    }
+    Ok(())
+}
+
 /// (qkv, table[, pad_qkv]) → (y, statistics `[.., heads, 2]`: each query's largest logit and ln Σ exp(logit − largest)).
 #[derive(Debug, Clone, Copy)]
 pub struct Forward(pub Problem);
@@ -71,27 +125,9 @@ impl Kernel for Forward {
         let ([qkv, table, pad @ ..], [y, stats]) = (inputs, outputs) else { return Err(wrong_count()) };
         check_lengths(OP, inputs)?;
         let p = &self.0;
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
-        // SAFETY: tasks are checked against windows × heads, cells against the window, tokens against the map.
-        unsafe {
-            forward::launch_unchecked::<R>(
-                client,
-                glue::grid((p.windows.count() * p.heads).div_ceil(b.heads)),
-                CubeDim::new_1d((b.heads * b.units) as u32),
-                b.vector_width,
-                qkv.array(),
-                table.array(),
-                // Any buffer stands for an absent one, which is not read.
-                pad.first().unwrap_or(qkv).array(),
-                y.array(),
-                stats.array(),
-                map(&p.windows),
-                sizes(p, b.vector_width, !pad.is_empty()),
-                b,
-                storage_type(OP, client, y.dtype)?,
-            );
-        }
-        Ok(())
+        let limits = glue::limits_of(client, storage_type(OP, client, y.dtype)?);
+        let b = choose(Place::Cube, self.name(), p, &limits, Blueprint::best_for(p, &limits));
+        launch_forward(client, p, &b, [qkv, table], pad.first(), [y, stats])
     }
 
     fn flops(&self) -> u64 {
@@ -135,7 +171,7 @@ impl Kernel for Backward {
         check_lengths(OP, inputs)?;
         check_lengths(OP, outputs)?;
         let p = &self.problem;
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
+        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), UnitTile::default_for(p));
         let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
         // SAFETY: tasks are checked against runs × heads, windows against their number, cells against the window, tokens
         // against the map, and a row of the partial sums has an entry for each pair of cells or channel of a cell.

@@ -1,5 +1,7 @@
 //! The twin against plain loops in f64, fixtures, finite differences, and the limits of the operation.
 
+mod matrix;
+
 use std::collections::HashMap;
 
 use swinstyle_kit::{

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING, token};
 
 use super::{Sizes, accumulate, bias, dot, load, token_or_none, tokens::gather_tokens};
-use crate::tune::Blueprint;
+use crate::tune::UnitTile;
 
 /// Where the partial sums lie: a row a run of windows and head, `[n, n]` (keys down) of logit gradients if `table`, then
 /// `[n, 2, head_dim]` of k and v gradients at padded cells if `padding`.
@@ -36,7 +36,7 @@ pub(crate) fn backward<F: Float, N: Size>(
     m: &Map,
     s: &Sizes,
     r: &Runs,
-    #[comptime] b: Blueprint,
+    #[comptime] b: UnitTile,
     #[define(F)] _dtype: StorageType,
 ) {
     let vectors = comptime![b.head_vectors];
