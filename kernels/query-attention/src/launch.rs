@@ -6,6 +6,7 @@ use swinstyle_kit::{
     attention::{
         Windows,
         cube::{MapLaunch, check_lengths, map, row_stats},
+        matrix::WIDTH,
     },
     glue,
     tuning::{Place, choose},
@@ -17,11 +18,12 @@ use crate::{
         SizesLaunch, append,
         backward::{RunsLaunch, backward},
         forward::forward,
+        matrix::forward_matrix,
         sums::{sum_bias, sum_padding, sum_queries},
     },
     host,
     problem::{BiasKind, Layout, OP, Partials, Problem},
-    tune::Blueprint,
+    tune::{Blueprint, UnitTile},
 };
 
 /// Units of the cubes of element-wise kernels.
@@ -80,6 +82,63 @@ fn runs<R: Runtime>(p: &Problem, parts: &Partials) -> RunsLaunch<R> {
     )
 }
 
+/// The forward kernel of a blueprint.
+pub(crate) fn launch_forward<R: Runtime>(
+    client: &ComputeClient<R>,
+    p: &Problem,
+    b: &Blueprint,
+    [q, kv]: [&CubeArg; 2],
+    bias: Option<&CubeArg>,
+    pad: Option<&CubeArg>,
+    [y, stats]: [&CubeArg; 2],
+) -> Result<()> {
+    let dtype = storage_type(OP, client, y.dtype)?;
+    let tasks = p.groups * p.sets() * p.heads;
+    let padding = pad.map(|_| 0);
+    // Any buffer stands for an absent one, which is not read.
+    let (bias, pad) = (bias.unwrap_or(q), pad.unwrap_or(q));
+    // SAFETY: tasks are checked against groups × sets × heads, queries and tokens against the set, cells against the map.
+    match b {
+        Blueprint::Units(b) => unsafe {
+            forward::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.heads)),
+                CubeDim::new_1d((b.heads * b.units) as u32),
+                b.vector_width,
+                q.array(),
+                kv.array(),
+                bias.array(),
+                pad.array(),
+                y.array(),
+                stats.array(),
+                windows(p),
+                sizes(p, b.vector_width, padding),
+                *b,
+                dtype,
+            );
+        },
+        Blueprint::Matrix(b) => unsafe {
+            forward_matrix::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.tasks)),
+                CubeDim::new_1d(b.units() as u32),
+                WIDTH,
+                q.array(),
+                kv.array(),
+                bias.array(),
+                pad.array(),
+                y.array(),
+                stats.array(),
+                windows(p),
+                sizes(p, WIDTH, padding),
+                *b,
+                dtype,
+            );
+        },
+    }
+    Ok(())
+}
+
 /// (q, kv[, bias][, pad_kv]) → (y, statistics `[.., heads, 2]`: each query's largest logit and ln Σ exp(logit − largest)).
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
@@ -120,28 +179,9 @@ impl Kernel for Forward {
         check_lengths(OP, inputs)?;
         let p = &self.problem;
         let (bias, pad) = self.optional(rest);
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
-        // SAFETY: tasks are checked against groups × sets × heads, queries and tokens against the set, cells against the map.
-        unsafe {
-            forward::launch_unchecked::<R>(
-                client,
-                glue::grid((p.groups * p.sets() * p.heads).div_ceil(b.heads)),
-                CubeDim::new_1d((b.heads * b.units) as u32),
-                b.vector_width,
-                q.array(),
-                kv.array(),
-                // Any buffer stands for an absent one, which is not read.
-                bias.unwrap_or(q).array(),
-                pad.unwrap_or(q).array(),
-                y.array(),
-                stats.array(),
-                windows(p),
-                sizes(p, b.vector_width, pad.map(|_| 0)),
-                b,
-                storage_type(OP, client, y.dtype)?,
-            );
-        }
-        Ok(())
+        let limits = glue::limits_of(client, storage_type(OP, client, y.dtype)?);
+        let b = choose(Place::Cube, self.name(), p, &limits, Blueprint::best_for(p, &limits));
+        launch_forward(client, p, &b, [q, kv], bias, pad, [y, stats])
     }
 
     fn flops(&self) -> u64 {
@@ -182,7 +222,7 @@ impl Kernel for Backward {
         check_lengths(OP, outputs)?;
         let p = &self.forward.problem;
         let (bias, pad) = self.forward.optional(rest);
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), Blueprint::default_for(p));
+        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), UnitTile::default_for(p));
         let dtype = storage_type(OP, client, y.dtype)?;
         let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
         // Eight buffers are all that WebGPU promises: on padded maps keys, values and the padded rows become one.

@@ -1,5 +1,6 @@
 //! The twin against plain loops in f64, fixtures, finite differences, and the limits of the operation.
 
+mod matrix;
 mod tokens;
 
 use std::collections::HashMap;

@@ -2,16 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 use swinstyle_kit::{
-    Limits, glue,
+    Limits,
+    attention::matrix::MatrixTile,
+    glue,
     tuning::{Key, Tunable},
 };
 
 use crate::Problem;
 
-/// A variant of the kernels. A unit owns a query (in the backward kernel also tokens) of one head of one set; keys and values
+/// A variant of the forward kernel, in one of two forms; the backward kernel has the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Blueprint {
+    /// Each unit goes through the tokens for its query: any type on any device.
+    Units(UnitTile),
+    /// Planes multiply fragments on matrix units: half types, and heads in whole vectors of eight channels.
+    Matrix(MatrixTile),
+}
+
+/// Work of a cube whose units go through tokens. A unit owns a query (in the backward kernel also tokens) of one head of one set; keys and values
 /// pass through shared memory in tiles, and small sets share a cube.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Blueprint {
+pub struct UnitTile {
     /// Elements of one load, which divide the head dimension: 1, 2 or 4.
     pub vector_width: usize,
     /// Vectors of one head.
@@ -27,7 +38,7 @@ pub struct Blueprint {
 /// Channels of the largest head of which a unit holds four vectors (k, v and their gradients) in registers, where it has 255.
 const WHOLE_HEAD: usize = 48;
 
-impl Blueprint {
+impl UnitTile {
     /// Whether heads are so large that the backward kernel takes its operands through the registers one after the other and
     /// keeps the factors that they make, one a unit and row of a tile, in shared memory.
     pub fn staged(&self) -> bool {
@@ -59,7 +70,7 @@ impl Blueprint {
     }
 }
 
-impl swinstyle_kit::Blueprint for Blueprint {
+impl swinstyle_kit::Blueprint for UnitTile {
     type Problem = Problem;
 
     /// As many heads of small sets a cube as make 64 units and leave a tile 16 rows.
@@ -90,7 +101,7 @@ impl swinstyle_kit::Blueprint for Blueprint {
     }
 }
 
-impl Tunable for Blueprint {
+impl Tunable for UnitTile {
     fn key(problem: &Problem) -> Key {
         key(problem)
     }
@@ -99,6 +110,31 @@ impl Tunable for Blueprint {
 /// The head dimension is the class; heads of sets, queries and tokens are the sizes.
 fn key(p: &Problem) -> Key {
     Key::new(format!("head_dim {}", p.head_dim), &[p.groups * p.sets() * p.heads, p.queries(), p.tokens()])
+}
+
+impl swinstyle_kit::Blueprint for Blueprint {
+    type Problem = Problem;
+
+    fn default_for(problem: &Problem) -> Self {
+        Self::Units(UnitTile::default_for(problem))
+    }
+
+    fn best_for(problem: &Problem, limits: &Limits) -> Self {
+        let tile = MatrixTile::fitting(problem.head_dim, problem.queries(), problem.tokens(), limits);
+        tile.map_or_else(|| Self::default_for(problem), Self::Matrix)
+    }
+
+    fn space(problem: &Problem, limits: &Limits) -> Vec<Self> {
+        let tiles = MatrixTile::space(problem.head_dim, problem.queries(), problem.tokens(), limits);
+        let units = UnitTile::space(problem, limits).into_iter().map(Self::Units);
+        units.chain(tiles.into_iter().map(Self::Matrix)).collect()
+    }
+}
+
+impl Tunable for Blueprint {
+    fn key(problem: &Problem) -> Key {
+        key(problem)
+    }
 }
 
 /// A variant of the host's passes.

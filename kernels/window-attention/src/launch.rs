@@ -3,7 +3,10 @@
 use cubecl::prelude::*;
 use swinstyle_kit::{
     Blueprint as _, Problem as _,
-    attention::cube::{check_lengths, map, row_stats},
+    attention::{
+        cube::{check_lengths, map, row_stats},
+        matrix::WIDTH,
+    },
     glue,
     tuning::{Place, choose},
 };
@@ -19,7 +22,7 @@ use crate::{
     },
     host,
     problem::{OP, Partials, Problem},
-    tune::{Blueprint, UnitTile, WIDTH},
+    tune::{Blueprint, UnitTile},
 };
 
 fn wrong_count() -> TensorError {

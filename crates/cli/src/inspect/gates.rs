@@ -24,10 +24,12 @@ const STREAMING: [&str; 7] = [
 ];
 
 /// Kernels on matrix units: their code must hold matrix instructions, and their loops full vectors of halves.
-const ON_MATRIX_UNITS: [&str; 2] = ["modulated_conv2d::conv_matrix", "modulated_conv2d::weight_gradient_matrix"];
+const ON_MATRIX_UNITS: [&str; 3] =
+    ["modulated_conv2d::conv_matrix", "modulated_conv2d::weight_gradient_matrix", "window_attention::forward_matrix"];
 
 /// What must not run where a half type allows the forms above, which all shapes of the bench do.
-const OFF_MATRIX_UNITS: [&str; 2] = ["modulated_conv2d::conv", "modulated_conv2d::weight_gradient"];
+const OFF_MATRIX_UNITS: [&str; 3] =
+    ["modulated_conv2d::conv", "modulated_conv2d::weight_gradient", "window_attention::forward"];
 
 /// The broken gates, a line each.
 pub(super) fn check(cases: &[CaseReport]) -> Vec<String> {

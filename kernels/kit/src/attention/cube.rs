@@ -67,6 +67,19 @@ pub fn table_index(query: u32, key: u32, m: &Map) -> u32 {
     y * (2 * m.window_x - 1) + x
 }
 
+/// Where a cell lies among the entries of a relative-position table: [`table_index`] of a query and a key is the difference of their
+/// places beyond the [`table_middle`].
+#[cube]
+pub fn table_place(cell: u32, m: &Map) -> u32 {
+    cell / m.window_x * (2 * m.window_x - 1) + cell % m.window_x
+}
+
+/// The entry of a cell and itself.
+#[cube]
+pub fn table_middle(m: &Map) -> u32 {
+    (m.window_y - 1) * (2 * m.window_x - 1) + m.window_x - 1
+}
+
 /// Sum of a vector's elements, in order.
 #[cube]
 pub fn across<N: Size>(v: Vector<f32, N>) -> f32 {

@@ -2,6 +2,7 @@
 
 mod chunks;
 pub mod cube;
+pub mod matrix;
 pub mod tiles;
 mod windows;
 

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING};
 
 use super::{Sizes, accumulate, bias_of, dot, load, result_row, token_row, tokens::gather_tokens};
-use crate::tune::Blueprint;
+use crate::tune::UnitTile;
 
 /// Where the partial sums lie: a row an owner of queries, run of its sets and head: `[M, head_dim]` of query gradients if `q`,
 /// `[N, M]` of logit gradients if `bias`, `[N, 2, head_dim]` of k and v gradients at padded cells if `padding`.
@@ -39,7 +39,7 @@ pub(crate) fn backward<F: Float, N: Size>(
     m: &Map,
     s: &Sizes,
     r: &Runs,
-    #[comptime] b: Blueprint,
+    #[comptime] b: UnitTile,
     #[define(F)] _dtype: StorageType,
 ) {
     let vectors = comptime![b.head_vectors];

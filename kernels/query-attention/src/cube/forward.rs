@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING};
 
 use super::{Sizes, accumulate, bias_of, dot, load, result_row, token_row};
-use crate::tune::Blueprint;
+use crate::tune::UnitTile;
 
 /// y, and of every query's logits the maximum and ln Σ exp(logit − maximum).
 #[cube(launch_unchecked)]
@@ -17,7 +17,7 @@ pub(crate) fn forward<F: Float, N: Size>(
     stats: &mut Array<F>,        // [groups, rows, heads, 2]
     m: &Map,
     s: &Sizes,
-    #[comptime] b: Blueprint,
+    #[comptime] b: UnitTile,
     #[define(F)] _dtype: StorageType,
 ) {
     let vectors = comptime![b.head_vectors];

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::{Map, PADDING};
 
 use super::{Sizes, accumulate, add_padding, backward::Runs, bias_of, dot, load, result_row, token_row};
-use crate::tune::Blueprint;
+use crate::tune::UnitTile;
 
 /// The gradients of the keys, of the values, or of both in one set: each unit gathers those of its tokens over the queries.
 #[cube]
@@ -27,7 +27,7 @@ pub(crate) fn gather_tokens<F: Float, N: Size>(
     set: u32,
     task: u32,
     active: bool,
-    #[comptime] b: Blueprint,
+    #[comptime] b: UnitTile,
     #[comptime] keys: bool,
     #[comptime] values: bool,
 ) {

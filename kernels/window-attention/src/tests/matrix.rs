@@ -1,12 +1,15 @@
 //! The forward form on matrix units against the host twin, on emulated CUDA.
 
 use cubecl::prelude::{ComputeClient, Runtime};
-use swinstyle_kit::testing::{distance, emulated_cuda};
+use swinstyle_kit::{
+    attention::matrix::MatrixTile,
+    testing::{distance, emulated_cuda},
+};
 use swinstyle_tensor::{CubeArg, DType, Device, Kernel, Result, Scalar, launch};
 
 use super::{Case, inputs, parameters};
 use crate::{
-    Blueprint, MatrixTile, Problem,
+    Blueprint, Problem,
     launch::{Forward, launch_forward},
 };
 
