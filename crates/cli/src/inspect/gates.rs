@@ -28,8 +28,12 @@ const ON_MATRIX_UNITS: [&str; 3] =
     ["modulated_conv2d::conv_matrix", "modulated_conv2d::weight_gradient_matrix", "window_attention::forward_matrix"];
 
 /// What must not run where a half type allows the forms above, which all shapes of the bench do.
-const OFF_MATRIX_UNITS: [&str; 3] =
-    ["modulated_conv2d::conv", "modulated_conv2d::weight_gradient", "window_attention::forward"];
+const OFF_MATRIX_UNITS: [&str; 4] = [
+    "modulated_conv2d::conv",
+    "modulated_conv2d::weight_gradient",
+    "query_attention::forward",
+    "window_attention::forward",
+];
 
 /// The broken gates, a line each.
 pub(super) fn check(cases: &[CaseReport]) -> Vec<String> {
