@@ -205,15 +205,18 @@ pub fn write_column<T: Scalar>(tile: &mut [T], n: usize, column: usize, values: 
     }
 }
 
-/// Probabilities below this count as 0. Beside a sum of at least 1 they vanish anyway, but masked ones (e⁻¹⁰⁰) would be denormal
-/// numbers, on which a processor's multiply-adds take a hundred times as long.
-const VANISHING: f64 = 1e-30;
+/// Logarithm below which probabilities, 10⁻³⁰ then, count as 0. Beside a sum of at least 1 they vanish anyway, but masked ones (e⁻¹⁰⁰) would
+/// be denormal numbers: making one takes a processor some hundred cycles, and so does every multiply-add with one.
+const VANISHING: f64 = -69.0;
 
 /// eˣ, 0 where it is vanishing.
 #[inline(always)]
 fn exp<T: Scalar>(x: T) -> T {
-    let e = x.exp();
-    if e < T::from_f64(VANISHING) { T::ZERO } else { e }
+    let least = T::from_f64(VANISHING);
+    // NaN is not below, and stays.
+    let vanishes = x < least;
+    let e = if vanishes { least } else { x }.exp();
+    if vanishes { T::ZERO } else { e }
 }
 
 /// Replaces logits by `exp(logit − max)` down each of the `n` columns and writes the columns' maxima and sums.
