@@ -16,6 +16,7 @@ use crate::{
     augment::{Adaptive, Augment},
     config::{GeneratorTraining, RunConfig, bad_key, check_run},
     init::{self, Init},
+    loss_scale::LossScale,
     losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty, share_positive},
     optimizer::{Gradients, descend},
     record::{state_header, to_json, training_record},
@@ -61,6 +62,9 @@ pub struct GeneratorTrainer {
     /// What the discriminator sees, where the configuration augments it.
     augment: Option<(Augment, Adaptive)>,
     init: Option<Init>,
+    /// Scales of the two losses, in f16.
+    scale_g: Option<LossScale>,
+    scale_d: Option<LossScale>,
 }
 
 impl GeneratorTrainer {
@@ -100,6 +104,10 @@ impl GeneratorTrainer {
         let adam_d = Adam::new(&d, trained)?;
         let path_length_mean = Tensor::from_vec(vec![0.0_f32], &[], device)?;
         let ema = g.clone();
+        let precision = config.run.precision;
+        device.check_dtype(precision)?;
+        let scale_g = LossScale::new(precision, ["g_loss_scale", "g_skipped"]);
+        let scale_d = LossScale::new(precision, ["d_loss_scale", "d_skipped"]);
         Ok(Self {
             config,
             device,
@@ -113,6 +121,8 @@ impl GeneratorTrainer {
             path_length_mean,
             augment,
             init: None,
+            scale_g,
+            scale_d,
         })
     }
 
@@ -128,6 +138,16 @@ impl GeneratorTrainer {
             taken.push("discriminator");
         }
         Ok(self.init.insert(Init::new(file, model, &taken)))
+    }
+
+    /// A generator's weights in the type that it computes in.
+    fn computing_g(&self, g: &Params) -> Result<Params> {
+        Ok(g.to_dtype(self.config.run.precision, Generator::keeps_f32)?)
+    }
+
+    /// A discriminator's weights in the type that it computes in.
+    fn computing_d(&self, d: &Params) -> Result<Params> {
+        Ok(d.to_dtype(self.config.run.precision, |_| false)?)
     }
 
     fn rng(&self, step: u64, draw: Draw) -> Philox {
@@ -169,16 +189,18 @@ impl GeneratorTrainer {
         let mut losses = Vec::new();
         let reals = parts(real, self.config.run.accumulate)?;
         let share = 1.0 / reals.len() as f64;
+        let scale = LossScale::factor(&self.scale_d);
+        let (computing, maker) = (self.computing_d(&d)?, self.computing_g(&self.g)?);
         for real in &reals {
             let n = real.shape()[0];
             let fake = no_grad(|| -> Result<Tensor> {
                 let w = self.codes(&self.g, n, &mut rng)?;
-                Ok(self.generator.synthesis(&self.g, &w, &mut Noise::Random(&mut rng), None)?)
+                Ok(self.generator.synthesis(&maker, &w, &mut Noise::Random(&mut rng), None)?)
             })?;
-            let on_real = self.discriminator.forward(&d, &self.seen(real, &mut of_real)?, None)?;
-            let on_fake = self.discriminator.forward(&d, &self.seen(&fake, &mut of_fake)?, None)?;
+            let on_real = self.discriminator.forward(&computing, &self.seen(real, &mut of_real)?, None)?;
+            let on_fake = self.discriminator.forward(&computing, &self.seen(&fake, &mut of_fake)?, None)?;
             let loss = discriminator_logistic(&on_real, &on_fake)?;
-            gradients.add(&loss, share, &d, &self.adam_d)?;
+            gradients.add(&loss, share * scale, &d, &self.adam_d)?;
             losses.extend([
                 ("d_loss", loss.detach()),
                 ("logits_real", on_real.detach().mean_all()?),
@@ -189,8 +211,10 @@ impl GeneratorTrainer {
                 adaptive.observe(&on_real);
             }
         }
-        gradients.clip(self.config.optimizer.clip_norm, "d_grad_norm", &mut losses)?;
-        gradients.apply(&mut self.d, &mut self.adam_d, &options)?;
+        if LossScale::settle(&mut self.scale_d, &mut gradients, &mut losses)? {
+            gradients.clip(self.config.optimizer.clip_norm, "d_grad_norm", &mut losses)?;
+            gradients.apply(&mut self.d, &mut self.adam_d, &options)?;
+        }
         let interval = self.config.loss.r1_interval;
         if interval > 0 && step.is_multiple_of(interval) {
             let d = self.d.leaves(|_| true);
@@ -225,16 +249,20 @@ impl GeneratorTrainer {
         let mut gradients = Gradients::default();
         let mut losses = Vec::new();
         let count = self.config.run.accumulate;
+        let weight = LossScale::factor(&self.scale_g) / count as f64;
+        let (computing, judge) = (self.computing_g(&g)?, self.computing_d(&self.d)?);
         for _ in 0..count {
             let w = self.codes(&g, n / count, &mut rng)?;
-            let fake = self.generator.synthesis(&g, &w, &mut Noise::Random(&mut rng), None)?;
+            let fake = self.generator.synthesis(&computing, &w, &mut Noise::Random(&mut rng), None)?;
             let seen = self.seen(&fake, &mut of_fake)?;
-            let loss = generator_logistic(&self.discriminator.forward(&self.d, &seen, None)?)?;
-            gradients.add(&loss, 1.0 / count as f64, &g, &self.adam_g)?;
+            let loss = generator_logistic(&self.discriminator.forward(&judge, &seen, None)?)?;
+            gradients.add(&loss, weight, &g, &self.adam_g)?;
             losses.push(("g_loss", loss.detach()));
         }
-        gradients.clip(self.config.optimizer.clip_norm, "g_grad_norm", &mut losses)?;
-        gradients.apply(&mut self.g, &mut self.adam_g, &options)?;
+        if LossScale::settle(&mut self.scale_g, &mut gradients, &mut losses)? {
+            gradients.clip(self.config.optimizer.clip_norm, "g_grad_norm", &mut losses)?;
+            gradients.apply(&mut self.g, &mut self.adam_g, &options)?;
+        }
         if interval > 0 && step.is_multiple_of(interval) {
             let mut rng = self.rng(step, Draw::PathLength);
             let g = self.g.leaves(trained);
@@ -329,6 +357,7 @@ impl Trainer for GeneratorTrainer {
             adaptive.save(archive)?;
         }
         Init::save(self.init.as_ref(), archive)?;
+        self.scale_g.iter().chain(&self.scale_d).for_each(|s| s.save(archive));
         save_tensor("path_length_mean", &self.path_length_mean, archive)
     }
 
@@ -340,6 +369,7 @@ impl Trainer for GeneratorTrainer {
         self.adam_g.load("g_optim.", archive)?;
         self.adam_d.load("d_optim.", archive)?;
         self.init = Init::load(archive)?;
+        self.scale_g.iter_mut().chain(&mut self.scale_d).try_for_each(|s| s.load(archive))?;
         let mean = archive.get("path_length_mean")?.data.clone();
         self.path_length_mean = Tensor::from_vec(mean, &[], self.device)?;
         if let Some((_, adaptive)) = &mut self.augment {

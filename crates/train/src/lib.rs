@@ -12,6 +12,7 @@ mod error;
 mod foreign;
 mod generator;
 mod init;
+mod loss_scale;
 pub mod losses;
 mod optimizer;
 mod project;

@@ -204,6 +204,23 @@ impl Gradients {
         Ok(())
     }
 
+    /// Divides all of them by the scale of the loss; false if a number is not finite. Waits for the device.
+    pub(crate) fn unscale(&mut self, scale: f64) -> Result<bool> {
+        no_grad(|| {
+            let mut sums = Vec::new();
+            for g in self.sums.iter_mut().flatten() {
+                *g = g.scale(1.0 / scale)?;
+                // 0·x is 0 but for infinities and NaN.
+                sums.push(g.scale(0.0)?.sum_all()?.reshape(&[1])?);
+            }
+            if sums.is_empty() {
+                return Ok(true);
+            }
+            let all = Tensor::concat(&sums.iter().collect::<Vec<_>>(), 0)?;
+            Ok(all.to_vec()?.iter().all(|s| *s == 0.0))
+        })
+    }
+
     /// Scales all of them down so that their common 2-norm is at most `limit`, and puts the norm before among the `losses`
     /// under `name`; a limit of 0 does nothing. PyTorch: `clip_grad_norm_`. Nothing is read back from the device.
     pub(crate) fn clip(&mut self, limit: f64, name: &'static str, losses: &mut Losses) -> Result<()> {

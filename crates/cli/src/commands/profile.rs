@@ -9,10 +9,15 @@ use swinstyle_data::{
     avatars::{PortraitSet, Renderer, Split, Style},
 };
 use swinstyle_models::Model;
-use swinstyle_tensor::{Device, Tensor, rng::Philox};
+use swinstyle_tensor::{DType, Device, Tensor, rng::Philox};
 use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Samples, StepData, Trainer, config};
 
-use super::{Context, codes::upload, invert::encoder_size, model::ModelFile};
+use super::{
+    Context,
+    codes::upload,
+    invert::encoder_size,
+    model::{ModelFile, Precision},
+};
 use crate::{
     output::Status,
     profile::{self, Pass},
@@ -40,6 +45,8 @@ pub(super) struct Profile {
     what: What,
     #[command(flatten)]
     model: ModelFile,
+    #[command(flatten)]
+    precision: Precision,
     /// Images of a pass; a training step has its configuration's.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -58,10 +65,10 @@ pub(super) fn run(context: &Context, args: Profile) -> Result<Status> {
     let device = context.device()?;
     let batch = usize::from(args.batch);
     let (name, pass) = match args.what {
-        What::Invert => (format!("invert, batch {batch}"), invert(&args.model, batch, device)?),
-        What::Generate => (format!("generate, batch {batch}"), generate(&args.model, batch, device)?),
-        What::TrainStep => train_step(args.config.as_deref(), device)?,
-        What::EncoderStep => encoder_step(args.config.as_deref(), &args.model, device)?,
+        What::Invert => (format!("invert, batch {batch}"), invert(&args.model, &args.precision, batch, device)?),
+        What::Generate => (format!("generate, batch {batch}"), generate(&args.model, &args.precision, batch, device)?),
+        What::TrainStep => train_step(args.config.as_deref(), args.precision.precision, device)?,
+        What::EncoderStep => encoder_step(args.config.as_deref(), &args.model, args.precision.precision, device)?,
     };
     profile::run(&name, device, usize::from(args.runs), args.out.as_deref(), context.output, pass)
 }
@@ -73,25 +80,26 @@ fn portraits(n: usize, size: usize, device: Device) -> Result<Tensor> {
     upload(&pictures, device)
 }
 
-fn invert(model: &ModelFile, batch: usize, device: Device) -> Result<Pass> {
-    let model = Model::load(model.locate()?, device)?;
+fn invert(model: &ModelFile, precision: &Precision, batch: usize, device: Device) -> Result<Pass> {
+    let model = precision.load(&model.locate()?, device)?;
     let images = portraits(batch, encoder_size(&model)?, device)?;
     Ok(Box::new(move || Ok(model.invert(&images).map(drop)?)))
 }
 
-fn generate(model: &ModelFile, batch: usize, device: Device) -> Result<Pass> {
-    let model = Model::load(model.locate()?, device)?;
+fn generate(model: &ModelFile, precision: &Precision, batch: usize, device: Device) -> Result<Pass> {
+    let model = precision.load(&model.locate()?, device)?;
     let z = Philox::new(0, 0).normal(&[batch, model.generator.config.style_dim], device)?;
     Ok(Box::new(move || Ok(model.generate(&z, 0.7).map(drop)?)))
 }
 
-fn train_step(file: Option<&std::path::Path>, device: Device) -> Result<(String, Pass)> {
+fn train_step(file: Option<&std::path::Path>, precision: DType, device: Device) -> Result<(String, Pass)> {
     let mut config: config::GeneratorTraining = match file {
         Some(file) => config::load(file, &[])?,
         None => config::parse(TRAINING, "the built-in configuration", &[])?,
     };
     // Both regularisations in every step: what it costs at most.
     (config.loss.r1_interval, config.loss.path_length_interval) = (1, 1);
+    config.run.precision = precision;
     let (batch, size) = (config.run.batch, config.model.size);
     let data = StepData { images: portraits(batch, size, device)?, labels: Vec::new() };
     let mut trainer = GeneratorTrainer::new(config, device)?;
@@ -103,11 +111,17 @@ fn train_step(file: Option<&std::path::Path>, device: Device) -> Result<(String,
     Ok((format!("training step of {size} px with both regularisations, batch {batch}"), Box::new(pass)))
 }
 
-fn encoder_step(file: Option<&std::path::Path>, model: &ModelFile, device: Device) -> Result<(String, Pass)> {
-    let config: config::EncoderTraining = match file {
+fn encoder_step(
+    file: Option<&std::path::Path>,
+    model: &ModelFile,
+    precision: DType,
+    device: Device,
+) -> Result<(String, Pass)> {
+    let mut config: config::EncoderTraining = match file {
         Some(file) => config::load(file, &[])?,
         None => config::parse(ENCODER, "the built-in configuration", &[])?,
     };
+    config.run.precision = precision;
     let (batch, size) = (config.run.batch, config.model.image_size);
     let samples = Samples::take(&*config.task.open(&config.data, size)?, &config.task)?;
     // Whatever the label maps show, a step takes as long.

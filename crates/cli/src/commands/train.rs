@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use swinstyle_models::Model;
-use swinstyle_tensor::Device;
+use swinstyle_tensor::{DType, Device};
 use swinstyle_train::{
     EncoderTrainer, Event, GeneratorTrainer, Init, Run, Samples, Stop, TrainError, Trainer,
     config::{EncoderTraining, GeneratorTraining, load, located},
@@ -43,6 +43,9 @@ pub(super) struct Common {
     /// Run folder: new or empty, or with --resume that of a run.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Type in which the networks compute (f32, bf16 or f16) instead of the configuration's.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<DType>,
     /// Go on from the newest whole checkpoint of the run folder.
     #[arg(long)]
     resume: bool,
@@ -87,7 +90,8 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     let device = context.device()?;
     match command {
         Command::Generator(common) => {
-            let config: GeneratorTraining = load(&common.config, &common.overrides)?;
+            let mut config: GeneratorTraining = load(&common.config, &common.overrides)?;
+            config.run.precision = common.precision.unwrap_or(config.run.precision);
             let data = config.data.open(config.model.size)?;
             let mut trainer = GeneratorTrainer::new(config, device).map_err(|e| common.located(e))?;
             if let Some(file) = &common.init {
@@ -96,7 +100,8 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
             start(context.output, &mut trainer, data, &common, device)
         }
         Command::Encoder(Encoder { generator, common }) => {
-            let config: EncoderTraining = load(&common.config, &common.overrides)?;
+            let mut config: EncoderTraining = load(&common.config, &common.overrides)?;
+            config.run.precision = common.precision.unwrap_or(config.run.precision);
             let model = Model::load(&generator, device)?;
             let size = config.model.image_size;
             let data = config.task.open(&config.data, size).map_err(|e| common.located(e))?;

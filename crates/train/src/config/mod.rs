@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use swinstyle_models::ModelError;
+use swinstyle_tensor::DType;
 
 use crate::{Result, TrainError};
 
@@ -39,6 +40,28 @@ pub struct RunConfig {
     pub checkpoint_minutes: f64,
     /// Checkpoints that are kept.
     pub keep: usize,
+    /// Type in which the networks compute: `f32`, `bf16` or `f16`. Weights, averages, optimizer, regularisations and the inversion
+    /// discriminator are f32 in any case.
+    #[serde(default = "single", with = "precision")]
+    pub precision: DType,
+}
+
+fn single() -> DType {
+    DType::F32
+}
+
+/// A type as text.
+mod precision {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use swinstyle_tensor::DType;
+
+    pub(super) fn serialize<S: Serializer>(dtype: &DType, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(dtype)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<DType, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
 }
 
 fn one() -> usize {

@@ -93,11 +93,36 @@ fn a_run_falls_back_to_the_newest_whole_checkpoint() {
 }
 
 #[test]
-fn an_encoder_run_trains_exports_and_resumes_with_the_same_bits() {
+fn a_resumed_generator_run_in_f16_goes_on_with_its_loss_scales() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    let half = |images: u64| generator(images, &["run.precision=f16"]);
+    train_generator(half(28), &whole, false).unwrap();
+    train_generator(half(12), &parts, false).unwrap();
+    train_generator(half(28), &parts, true).unwrap();
+    assert!(outcome(&whole) == outcome(&parts), "states or metrics differ");
+    let last = outcome(&whole).1.pop().unwrap();
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    for key in ["g_loss_scale", "d_loss_scale"] {
+        assert!((1.0..=65_536.0).contains(&last[key].as_f64().unwrap()), "{last}");
+    }
+    assert_eq!((last["g_skipped"].as_f64(), last["d_skipped"].as_f64()), (Some(0.0), Some(0.0)), "{last}");
+}
+
+#[test]
+fn an_unknown_precision_is_an_error_that_lists_the_known() {
+    let error = parse::<GeneratorTraining>(GENERATOR, "g.toml", &["run.precision=f8".to_string()]).unwrap_err();
+    assert!(error.to_string().contains("f32, bf16 and f16"), "{error}");
+}
+
+#[test]
+fn an_encoder_run_in_bf16_trains_exports_and_resumes_with_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let g = dir.path().join("g");
     train_generator(generator(4, &[]), &g, false).unwrap();
-    let run = |images: u64, folder: &Path, resume: bool| train_encoder(encoder(images, &[]), &g, folder, resume);
+    let run = |images: u64, folder: &Path, resume: bool| {
+        train_encoder(encoder(images, &["run.precision=bf16"]), &g, folder, resume)
+    };
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(20, &whole, false).unwrap();
     // The cosine's length is the run's: the first part is cut by its folder being copied, not by a shorter run.

@@ -1,5 +1,7 @@
 //! Training of a SwinStyleformer encoder against a generator.
 
+mod objective;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ use swinstyle_models::{
     Model, Params,
     perceptual::DiscriminatorFeatures,
     styleformer::{Styleformer, Training},
-    stylegan2::{Features, Noise},
+    stylegan2::Generator,
 };
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
@@ -19,18 +21,16 @@ use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 use crate::{
     Adam, Result, StepData, TrainError, Trainer,
     adversary::{Adversary, Inverted},
-    config::{Alignment, EncoderTraining, RunConfig, bad_key, check_run},
+    config::{EncoderTraining, RunConfig, bad_key, check_run},
     foreign::ForeignLosses,
     init::{self, Init},
-    losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
+    loss_scale::LossScale,
     optimizer::Gradients,
     record::{state_header, to_json, training_record},
     run::{Losses, parts, whole},
     task::{self, Samples, Task},
 };
 
-/// Mapped w behind the `latent-kl` alignment.
-const MAPPED: usize = 256;
 /// Share of the running statistics that a step renews, as in PyTorch's batch norm.
 const STATISTICS_RATE: f64 = 0.1;
 /// Amplification of the difference pictures.
@@ -49,20 +49,16 @@ pub struct EncoderTrainer {
     ema: Params,
     adam: Adam,
     adversary: Option<Adversary>,
+    /// The frozen generator's weights in the type that it computes in; those that are trained are converted in every step.
+    frozen: Params,
+    /// Scale of the loss, in f16.
+    scale: Option<LossScale>,
     /// Whether the discriminator's last accuracy was worth a remark.
     remarked: bool,
     task: Task,
     /// Held images for the sample sheet.
     samples: Samples,
     init: Option<Init>,
-}
-
-/// One part of a batch after its passes, without history: see [`Inverted`].
-struct Seen {
-    source: Tensor,
-    key: Option<Tensor>,
-    made: Tensor,
-    w_plus: Tensor,
 }
 
 /// Prefix of the generator's weights among those that are trained.
@@ -109,9 +105,12 @@ impl EncoderTrainer {
             }
             _ => None,
         };
+        let precision = config.run.precision;
+        device.check_dtype(precision)?;
         let features = match (&model.discriminator, config.loss.perceptual > 0.0) {
             (Some((discriminator, params)), true) => {
-                Some(DiscriminatorFeatures { discriminator: discriminator.clone(), params: params.clone() })
+                let params = params.to_dtype(precision, |_| false)?;
+                Some(DiscriminatorFeatures { discriminator: discriminator.clone(), params })
             }
             (None, true) => {
                 let detail = "the generator's file holds no discriminator to take features from";
@@ -134,6 +133,8 @@ impl EncoderTrainer {
             decoder || trained.iter().any(|t| t == n)
         })?;
         let ema = params.clone();
+        let frozen = model.generator_params.to_dtype(precision, Generator::keeps_f32)?;
+        let scale = LossScale::new(precision, ["loss_scale", "skipped"]);
         Ok(Self {
             config,
             device,
@@ -145,6 +146,8 @@ impl EncoderTrainer {
             ema,
             adam,
             adversary,
+            frozen,
+            scale,
             remarked: false,
             task,
             samples,
@@ -203,118 +206,6 @@ impl EncoderTrainer {
             ..self.model.clone()
         }
     }
-
-    /// w of random z, `[N, D]`, without history.
-    fn mapped(&self, n: usize, rng: &mut Philox) -> Result<Tensor> {
-        let g = &self.model.generator;
-        Ok(no_grad(|| g.random_w(&self.model.generator_params, n, rng, self.device))?)
-    }
-
-    /// Features of the frozen generator on random codes, for the alignment loss: the mean over pixels of its last map
-    /// with the most channels `[N, C]` [ours].
-    fn generator_features(&self, n: usize, rng: &mut Philox) -> Result<Tensor> {
-        let g = &self.model.generator;
-        let w = g.repeat_w(&self.mapped(n, rng)?)?;
-        no_grad(|| {
-            let mut maps = Features::new();
-            g.synthesis(&self.model.generator_params, &w, &mut Noise::Random(rng), Some(&mut maps))?;
-            let widest = g.config.channels.0.iter().enumerate().max_by_key(|(_, c)| **c).map_or(0, |(i, _)| i);
-            let map = maps
-                .get(&format!("x{}", 4_usize << widest))
-                .ok_or_else(|| bad_key("model", "the generator gave no features"))?;
-            let c = map.shape()[3];
-            Ok(map.mean(&[1, 2])?.reshape(&[n, c])?)
-        })
-    }
-
-    /// The encoder's passes over one part of a batch: one, or as many as ReStyle's refinement has, each with its own loss on the code so far.
-    /// Adds their gradients; returns what the discriminator learns from, without history.
-    fn passes(
-        &self,
-        p: &Params,
-        input: &Tensor, // [N, S, S, C]: what the encoder reads
-        source: Tensor, // [N, S, S, 3]: what is to be made
-        training: &mut Training,
-        draws: &mut Philox,
-        gradients: &mut Gradients,
-        losses: &mut Losses,
-    ) -> Result<Seen> {
-        let key = match &self.adversary {
-            Some(adversary) => adversary.key(&source)?,
-            None => None,
-        };
-        let count = self.config.model.refine_steps;
-        let share = 1.0 / (count * self.config.run.accumulate) as f64;
-        let decoder = self.decoder(p);
-        let mut w_plus = self.model.first_code()?;
-        // Of w_avg one image serves all.
-        let mut made = match count {
-            1 => source.clone(),
-            _ => no_grad(|| Ok::<_, TrainError>(self.synthesis(&decoder, &w_plus)?.broadcast_to(source.shape())?))?,
-        };
-        for pass in 0..count {
-            let refined = if count > 1 { Some(Tensor::concat(&[input, &made], 3)?) } else { None };
-            let output = self.encoder.forward(p, refined.as_ref().unwrap_or(input), Some(training))?;
-            let code = output.offsets.add(&w_plus)?;
-            let image = self.synthesis(&decoder, &code)?;
-            let offsets = if pass == 0 { output.offsets } else { code.sub(&self.model.w_avg)? };
-            let seen = Inverted { source: &source, key: key.as_ref(), made: &image, w_plus: &code };
-            let total = self.objective(seen, &offsets, &output.backbone.pooled, draws, losses)?;
-            gradients.add(&total, share, p, &self.adam)?;
-            (w_plus, made) = (code.detach(), image.detach());
-        }
-        Ok(Seen { source, key, made, w_plus })
-    }
-
-    /// The image of a code at the encoder's size, by area pooling where the generator's is larger [ref pSp].
-    fn synthesis(&self, decoder: &Params, w_plus: &Tensor) -> Result<Tensor> {
-        let size = self.config.model.image_size;
-        Ok(self.model.generator.synthesis(decoder, w_plus, &mut Noise::Fixed, None)?.pool_area(size, size)?)
-    }
-
-    /// The weighted sum of the loss terms; each goes among the `losses`.
-    fn objective(
-        &self,
-        inverted: Inverted,
-        offsets: &Tensor,  // [N, L, D]
-        features: &Tensor, // [N, C]
-        draws: &mut Philox,
-        losses: &mut Losses,
-    ) -> Result<Tensor> {
-        let (l, n) = (&self.config.loss, offsets.shape()[0]);
-        let mse = l2(inverted.made, inverted.source)?;
-        losses.push(("l2", mse.detach()));
-        let mut total = mse.scale(l.l2)?;
-        let mut add = |name: &'static str, weight: f64, term: Tensor| -> Result<()> {
-            total = total.add(&term.scale(weight)?)?;
-            losses.push((name, term.detach()));
-            Ok(())
-        };
-        if let Some(features) = &self.features {
-            add("perceptual", l.perceptual, features.distance(inverted.made, inverted.source)?)?;
-        }
-        for (name, weight, term) in self.foreign.terms(inverted.made, inverted.source)? {
-            add(name, weight, term)?;
-        }
-        if l.w_norm > 0.0 {
-            add("w_norm", l.w_norm, w_norm(offsets)?)?;
-        }
-        if l.delta > 0.0 {
-            add("delta", l.delta, delta_norm(offsets)?)?;
-        }
-        if l.alignment > 0.0 {
-            let term = match l.alignment_form {
-                Alignment::PairwiseKl => pairwise_kl(features, &self.generator_features(n, draws)?)?,
-                Alignment::LatentKl => latent_kl(inverted.w_plus, &self.mapped(MAPPED, draws)?)?,
-            };
-            add("alignment", l.alignment, term)?;
-        }
-        if let Some(adversary) = &self.adversary {
-            add("adversarial", l.adversarial, adversary.encoder_term(inverted)?)?;
-        }
-        losses.push(("loss", total.detach()));
-        Ok(total)
-    }
 }
 
 impl Trainer for EncoderTrainer {
@@ -357,11 +248,14 @@ impl Trainer for EncoderTrainer {
             let input = inputs.next(&source)?;
             seen.push(self.passes(&p, &input, source, &mut training, &mut draws, &mut gradients, &mut losses)?);
         }
-        gradients.clip(self.config.optimizer.clip_norm, "grad_norm", &mut losses)?;
         let options = self.config.optimizer.options(images_seen, self.config.run.images);
-        gradients.apply(&mut self.params, &mut self.adam, &options)?;
+        if LossScale::settle(&mut self.scale, &mut gradients, &mut losses)? {
+            gradients.clip(self.config.optimizer.clip_norm, "grad_norm", &mut losses)?;
+            gradients.apply(&mut self.params, &mut self.adam, &options)?;
+        }
         for (name, value) in training.statistics {
             let old = self.params.get(&name)?;
+            let value = value.to_dtype(old.dtype())?;
             let new = no_grad(|| old.add(&value.sub(old)?.scale(STATISTICS_RATE)?))?;
             self.params.insert(name, new);
         }
@@ -424,6 +318,7 @@ impl Trainer for EncoderTrainer {
             adversary.save(archive)?;
         }
         Init::save(self.init.as_ref(), archive)?;
+        self.scale.iter().for_each(|s| s.save(archive));
         self.adam.save("optim.", archive)
     }
 
@@ -446,6 +341,7 @@ impl Trainer for EncoderTrainer {
             adversary.load(archive)?;
         }
         self.init = Init::load(archive)?;
+        self.scale.iter_mut().try_for_each(|s| s.load(archive))?;
         self.adam.load("optim.", archive)
     }
 
