@@ -446,3 +446,18 @@ fn a_conversion_rounds_forwards_and_brings_the_gradient_back() {
     let double = x.to_dtype(DType::F64).unwrap();
     assert_eq!(grad(&[(&double, None)], &[&x], false).unwrap().remove(0).unwrap().to_vec().unwrap(), [1.0; 3]);
 }
+
+#[test]
+fn a_row_of_a_product_has_the_same_bits_alone_and_among_others() {
+    for (n, k) in [(64, 64), (32, 10), (7, 300), (300, 5)] {
+        let of = |name: &str, shape: &[usize]| uniform(name, shape, DType::F32, Device::Cpu).unwrap();
+        let (x, w, b) = (of("x", &[20, k]), of("w", &[n, k]), of("b", &[n]));
+        let first = |rows: usize, bias: Option<&Tensor>| {
+            x.slice(0, 0, rows).unwrap().linear(&w, bias).unwrap().to_vec().unwrap()[..n].to_vec()
+        };
+        for bias in [None, Some(&b)] {
+            let expected = first(20, bias);
+            (1..20).for_each(|rows| assert_eq!(first(rows, bias), expected, "{rows} rows of {n} by {k}"));
+        }
+    }
+}

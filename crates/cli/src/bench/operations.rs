@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use swinstyle_modulated_conv2d::{ModulatedConv, modulated_conv2d};
-use swinstyle_query_attention::{QueryAttention, token_query_attention};
+use swinstyle_query_attention::{QueryAttention, query_attention_kv};
 use swinstyle_tensor::{DType, Device, Tensor, grad, no_grad, rng::Philox};
 use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
 use swinstyle_window_attention::{WindowAttention, shifted_window_attention};
@@ -97,7 +97,8 @@ fn query_attention(device: Device, batch: usize) -> Result<Operation> {
     ];
     let attention = QueryAttention::new(8, C);
     let forward = move |t: &[Tensor]| {
-        let y = token_query_attention(&t[1], &t[0], &t[2], Some(&t[3]), None, &attention)?;
+        let kv = t[0].linear(&t[2], Some(&t[3]))?;
+        let (y, _) = query_attention_kv(&t[1], &kv, None, &attention)?;
         Ok(y.linear(&t[4], Some(&t[5]))?)
     };
     Ok(Operation { leaves: 1, tensors, forward: Box::new(forward) })

@@ -34,6 +34,10 @@ pub struct Matmul {
     pub bias: bool,
 }
 
+/// Results of at most so many elements, or of one row, the library for products sums in another order. Rows of zeros are added there, so that
+/// a row has the same bits alone and among others: an image must not depend on the batch that it is made in.
+const LEAST_ELEMENTS: usize = 256;
+
 impl Kernel for Matmul {
     fn name(&self) -> &'static str {
         "matmul"
@@ -68,7 +72,19 @@ impl Kernel for Matmul {
             }
         };
         // One large product splits inside; many small ones split over the batch.
-        if batch == 1 {
+        let least = LEAST_ELEMENTS / n + 1;
+        if batch == 1 && !self.transpose_a && n > 1 && m < least.max(2) {
+            let rows = least.max(2);
+            let (mut padded, mut result) = (vec![T::ZERO; rows * k], vec![T::ZERO; rows * n]);
+            padded[..m * k].copy_from_slice(&a[..m * k]);
+            result[..m * n].copy_from_slice(c);
+            // SAFETY: the slices are rows×k, k×n and rows×n, which the strides stay in.
+            unsafe {
+                let to = (n as isize, 1);
+                T::gemm(rows, n, k, result.as_mut_ptr(), to, self.bias, padded.as_ptr(), sa, b.as_ptr(), sb, false)
+            }
+            c.copy_from_slice(&result[..m * n]);
+        } else if batch == 1 {
             one(0, c, m * n * k >= 1 << 17);
         } else if m * n * k >= 1 << 22 {
             c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c, true));
