@@ -256,7 +256,7 @@ fn what_does_not_fit_together_names_its_key() {
     let cases: [(&[&str], &str); 6] = [
         (&["loss.adversarial=0.1"], "[discriminator]"),
         (&["run.accumulate=3"], "run.accumulate: 3 does not divide"),
-        (&["run.accumulate=2"], "run.batch: 2 at a time"),
+        (&["run.accumulate=2", "loss.alignment=0.01"], "run.batch: 2 at a time"),
         (&["progressive={ start_images = 4, every_images = 100 }"], "progressive: the last style"),
         (&["optimizer.schedule=step"], "optimizer.decay_images"),
         (&["model.refine_steps=3"], "in_channels 3"),
