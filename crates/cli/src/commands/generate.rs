@@ -15,6 +15,8 @@ use swinstyle_tensor::{Tensor, rng::Philox};
 use super::{Context, codes::make_folder, model::ModelFile};
 use crate::output::Status;
 
+/// Images made at once.
+const BATCH: usize = 8;
 /// Images on the overview.
 const OVERVIEW: usize = 256;
 
@@ -61,15 +63,16 @@ pub(super) fn run(context: &Context, args: Generate) -> Result<Status> {
     let seeds = args.seeds.0;
     let mut progress = context.output.progress(seeds.len() as u64, "images");
     let (mut files, mut overview) = (Vec::new(), Vec::new());
-    // One at a time: sums over a batch may be made in another order than over one image, and a seed's image must not hang on the others.
-    for &seed in &seeds {
-        let z = Tensor::from_vec(Philox::new(seed, 0).normal_vec(d), &[1, d], device)?;
-        let picture = Picture::from_batch(&model.generate(&z, args.truncation)?.to_vec()?, size, size)?.remove(0);
-        let file = args.out.join(format!("seed{seed:04}.png"));
-        write_png(&file, &picture)?;
-        files.push(file);
-        if overview.len() < OVERVIEW {
-            overview.push(picture);
+    for chunk in seeds.chunks(BATCH) {
+        let z: Vec<f32> = chunk.iter().flat_map(|&s| Philox::new(s, 0).normal_vec(d)).collect();
+        let images = model.generate(&Tensor::from_vec(z, &[chunk.len(), d], device)?, args.truncation)?;
+        for (seed, picture) in chunk.iter().zip(Picture::from_batch(&images.to_vec()?, size, size)?) {
+            let file = args.out.join(format!("seed{seed:04}.png"));
+            write_png(&file, &picture)?;
+            files.push(file);
+            if overview.len() < OVERVIEW {
+                overview.push(picture);
+            }
         }
         progress.set(files.len() as u64);
     }

@@ -47,9 +47,11 @@ pub(crate) fn is_legal(p: &Problem) -> bool {
 }
 
 /// Whether the transforms are worth their while: enough channels to spread them over, enough tiles to transform the weights for.
+///
+/// The tiles of one image count, not those of the batch: the two forms round differently, and an image must not hang on its neighbours.
 pub(crate) fn fits(p: &Problem) -> bool {
     let [_, oh, ow, o] = p.output_shape();
-    is_legal(p) && p.in_channels >= 32 && o >= 32 && p.batch * oh.div_ceil(2) * ow.div_ceil(2) >= 64
+    is_legal(p) && p.in_channels >= 32 && o >= 32 && oh.div_ceil(2) * ow.div_ceil(2) >= 64
 }
 
 /// The tiles of all images in order.
