@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::support::{Ran, swinstyle, text};
 
-const CASE: &str = "query_attention/m18_n1024_c512/fwd";
+const CASE: &str = "query_attention/32x32x192_w8/fwd";
 
 /// Runs the program on the cpu with the tables of a folder.
 fn with_tables(folder: &Path, arguments: &[&str]) -> Ran {

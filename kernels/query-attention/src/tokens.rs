@@ -1,6 +1,6 @@
 //! Attention of queries to tokens that are not projected yet.
 
-use swinstyle_tensor::{Result, Tensor, TensorError};
+use swinstyle_tensor::{DType, Result, Tensor, TensorError};
 
 use crate::{QueryAttention, check_heads, problem::OP, query_attention_kv};
 
@@ -13,7 +13,8 @@ use crate::{QueryAttention, check_heads, problem::OP, query_attention_kv};
 ///   query, which changes no probability; probabilities add up to one, so the value bias is added to the result.
 ///
 /// What takes fewer multiplications is computed: for 18 queries, 8 heads, 1,024 tokens and 512 channels the absorbed form, with a
-/// quarter of them. Gradients of it exist to any order; of the projected form, as [`query_attention_kv`] has them.
+/// quarter of them. Gradients of it exist to any order; of the projected form, as [`query_attention_kv`] has them. The absorbed form
+/// stores its logits, so half types, which would round them, take the projected one.
 ///
 /// Errors: shapes that do not fit, heads that do not divide C, no tokens.
 /// PyTorch: `F.scaled_dot_product_attention(q, *F.linear(x, w, b).chunk(2, -1), attn_mask=bias, scale=scale)` on split heads.
@@ -26,7 +27,8 @@ pub fn token_query_attention(
     attention: &QueryAttention,
 ) -> Result<Tensor> {
     let sizes = Sizes::of(q, x, w_kv, b_kv, bias, attention)?;
-    match sizes.absorb() {
+    let whole = matches!(x.dtype(), DType::F32 | DType::F64);
+    match whole && sizes.absorb() {
         true => absorbed(&sizes, q, x, w_kv, b_kv, bias, attention.scale),
         false => projected(q, x, w_kv, b_kv, bias, attention),
     }

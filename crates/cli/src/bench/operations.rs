@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use swinstyle_modulated_conv2d::{ModulatedConv, modulated_conv2d};
-use swinstyle_query_attention::{QueryAttention, query_attention_kv};
+use swinstyle_query_attention::{
+    Bias, QueryAttention, WindowQueryAttention, token_query_attention, window_query_attention,
+};
 use swinstyle_tensor::{DType, Device, Tensor, grad, no_grad, rng::Philox};
 use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
 use swinstyle_window_attention::{WindowAttention, shifted_window_attention};
@@ -37,6 +39,7 @@ pub(super) fn cases(device: Device, dtype: DType) -> Vec<Case> {
         );
     }
     pair(&mut cases, dtype, "query_attention/m18_n1024_c512".to_string(), move |device| query_attention(device, batch));
+    pair(&mut cases, dtype, "query_attention/32x32x192_w8".to_string(), move |device| window_query(device, batch));
     let batch = if on_cpu { 1 } else { 8 };
     for (channels, edge, up) in [(512, 32, 1), (128, 128, 1), (256, 64, 2), (64, 128, 2)] {
         pair(&mut cases, dtype, format!("modconv/{channels}to{}_{edge}_up{up}", channels / up), move |device| {
@@ -83,7 +86,8 @@ fn window_attention(
     Ok(Operation { leaves: 4, tensors, forward: Box::new(forward) })
 }
 
-/// Queries that are parameters themselves, one projection to keys and values, one of the result; gradient in the tokens alone.
+/// Queries that are parameters themselves to tokens that are projected to keys and values, and a projection of the result; gradient in the
+/// tokens alone.
 fn query_attention(device: Device, batch: usize) -> Result<Operation> {
     const C: usize = 512;
     let std = 1.0 / (C as f64).sqrt();
@@ -97,11 +101,33 @@ fn query_attention(device: Device, batch: usize) -> Result<Operation> {
     ];
     let attention = QueryAttention::new(8, C);
     let forward = move |t: &[Tensor]| {
-        let kv = t[0].linear(&t[2], Some(&t[3]))?;
-        let (y, _) = query_attention_kv(&t[1], &kv, None, &attention)?;
+        let y = token_query_attention(&t[1], &t[0], &t[2], Some(&t[3]), None, &attention)?;
         Ok(y.linear(&t[4], Some(&t[5]))?)
     };
     Ok(Operation { leaves: 1, tensors, forward: Box::new(forward) })
+}
+
+/// The learnable-query block's attention: one learned query a cell, shared by all windows, the projections around it, gradients of all
+/// but their biases.
+fn window_query(device: Device, batch: usize) -> Result<Operation> {
+    const C: usize = 192;
+    const HEADS: usize = 6;
+    let tensors = vec![
+        normal(device, 0, &[batch, 32, 32, C], 1.0)?,
+        normal(device, 1, &[64, C], 0.02)?,
+        normal(device, 2, &[2 * C, C], 0.02)?,
+        normal(device, 3, &[C, C], 0.02)?,
+        normal(device, 4, &[225, HEADS], 1.0)?,
+        normal(device, 5, &[2 * C], 1.0)?,
+        normal(device, 6, &[C], 1.0)?,
+    ];
+    let attention = WindowQueryAttention::new([8; 2], HEADS, C);
+    let forward = move |t: &[Tensor]| {
+        let kv = t[0].linear(&t[2], Some(&t[5]))?;
+        let y = window_query_attention(&t[1], &kv, Some(&t[5]), Bias::Table(&t[4]), &attention)?;
+        Ok(y.linear(&t[3], Some(&t[6]))?)
+    };
+    Ok(Operation { leaves: 5, tensors, forward: Box::new(forward) })
 }
 
 fn modulated(device: Device, batch: usize, channels: usize, edge: usize, up: usize) -> Result<Operation> {
