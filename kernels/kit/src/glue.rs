@@ -1,11 +1,7 @@
 //! Launch glue: grids, vector widths, limits and errors.
 
-use cubecl::{
-    features::{MmaConfig, Plane},
-    ir::{ElemType, FloatKind},
-    prelude::*,
-};
-use swinstyle_tensor::{CubeArg, DType, Device, Result, Tensor, TensorError};
+use cubecl::prelude::*;
+use swinstyle_tensor::{CubeArg, DType, Device, Result, Tensor, TensorError, cube::fragments::MatrixUnits};
 
 use crate::Limits;
 
@@ -34,19 +30,14 @@ pub fn limits<R: Runtime>(client: &ComputeClient<R>) -> Limits {
         shared_memory: hardware.max_shared_memory_size,
         plane_size: hardware.plane_size_max,
         matrix_units: false,
+        ldmatrix: false,
     }
 }
 
 /// [`limits`] with the matrix units for tensors of a type.
 pub fn limits_of<R: Runtime>(client: &ComputeClient<R>, dtype: StorageType) -> Limits {
-    let (hardware, features) = (&client.properties().hardware, &client.properties().features);
-    let sum = StorageType::Scalar(ElemType::Float(FloatKind::F32));
-    let multiplies =
-        |m: &MmaConfig| (m.a_type, m.b_type, m.cd_type) == (dtype, dtype, sum) && (m.m, m.n, m.k) == (16, 16, 16);
-    let planes_of_32 = (hardware.plane_size_min, hardware.plane_size_max) == (32, 32);
-    let matrix_units =
-        planes_of_32 && features.plane.contains(Plane::Sync) && features.matmul.cmma.iter().any(multiplies);
-    Limits { matrix_units, ..limits(client) }
+    let MatrixUnits { fragments, ldmatrix } = MatrixUnits::of(client, dtype);
+    Limits { matrix_units: fragments, ldmatrix, ..limits(client) }
 }
 
 /// A number as a tensor of a type holds it: a clamp that is read back from results must be compared as they were stored.

@@ -25,11 +25,14 @@ pub struct Limits {
     pub plane_size: u32,
     /// Whether planes of 32 units multiply fragments of 16×16×16 of the tensors' type with f32 sums.
     pub matrix_units: bool,
+    /// Whether they multiply registers that `ldmatrix` fills, too.
+    pub ldmatrix: bool,
 }
 
 impl Limits {
     /// What every WebGPU device guarantees.
-    pub const WEBGPU: Self = Self { units_per_cube: 256, shared_memory: 16 << 10, plane_size: 0, matrix_units: false };
+    pub const WEBGPU: Self =
+        Self { units_per_cube: 256, shared_memory: 16 << 10, plane_size: 0, matrix_units: false, ldmatrix: false };
 }
 
 /// The compile-time choices of a launch: one plain value whose fields are the variants.

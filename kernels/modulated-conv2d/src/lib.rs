@@ -18,7 +18,8 @@ mod tune;
 pub use epilogue::noise_bias_act;
 pub use modulated::{ModulatedConv, modulated_conv2d, styled_conv2d};
 pub use problem::{ConvGeometry, Fusion, LeakyRelu, Problem};
-pub use tune::{Blueprint, MatrixTile, UnitTile, UpForm};
+pub use swinstyle_tensor::cube::fragments::MatrixTile;
+pub use tune::{Blueprint, UnitTile, UpForm};
 
 use epilogue::EpilogueOperands;
 use launch::{ChannelDot, Channels, Conv, ConvInputs, WeightGradient};

@@ -5,19 +5,20 @@ use swinstyle_kit::{
     Limits,
     tuning::{Key, Tunable},
 };
-use swinstyle_tensor::{DType, Device, Tensor};
-
-use crate::{
-    Problem,
-    cube::matrix::{EDGE, PLANE, WIDTH},
+use swinstyle_tensor::{
+    DType, Device, Tensor,
+    cube::fragments::{EDGE, MatrixTile, WIDTH},
 };
+
+use crate::Problem;
 
 /// A variant of the convolution kernels, in one of two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Blueprint {
     /// Each unit adds outer products in its registers: any type on any device.
     Units(UnitTile),
-    /// Planes multiply fragments on matrix units: half types, and channels in whole vectors of eight.
+    /// Planes multiply fragments on matrix units, pixels (input channels in the weight gradient) by output channels: half types, and
+    /// channels in whole vectors of eight.
     Matrix(MatrixTile),
 }
 
@@ -67,106 +68,22 @@ impl UnitTile {
     }
 }
 
-/// Work of a cube whose planes multiply fragments: rows are pixels (input channels in the weight gradient), columns output channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct MatrixTile {
-    /// Planes of a cube along the rows.
-    pub planes_down: usize,
-    /// Planes of a cube along the columns.
-    pub planes_across: usize,
-    /// Fragments of a plane along the rows.
-    pub rows: usize,
-    /// Fragments of a plane along the columns.
-    pub columns: usize,
-    /// Summed positions of a step.
-    pub depth: usize,
-}
-
-/// Cubes that keep every multiprocessor of a large device busy.
-const BUSY_CUBES: usize = 132;
-
-impl MatrixTile {
-    const fn new(planes: [usize; 2], fragments: [usize; 2]) -> Self {
-        let ([planes_down, planes_across], [rows, columns]) = (planes, fragments);
-        Self { planes_down, planes_across, rows, columns, depth: 32 }
-    }
-
-    /// The largest of four tiles of which a matrix of so many rows and columns, `times` over, makes enough cubes.
-    pub fn fitting(rows: usize, columns: usize, times: usize) -> Self {
-        let all = [
-            Self::new([2, 4], [4, 2]),
-            Self::new([4, 2], [2, 2]),
-            Self::new([2, 2], [2, 2]),
-            Self::new([2, 1], [1, 2]),
-        ];
-        let cubes = |t: &Self| times * rows.div_ceil(t.tile_rows()) * columns.div_ceil(t.tile_columns());
-        // A tile that is mostly beyond the matrix keeps its planes busy with zeros.
-        let filled = |t: &Self| 2 * columns > t.tile_columns() && 2 * rows > t.tile_rows();
-        all.into_iter().find(|t| filled(t) && cubes(t) >= BUSY_CUBES).unwrap_or(all[3])
-    }
-
-    /// Planes of a cube.
-    pub fn planes(&self) -> usize {
-        self.planes_down * self.planes_across
-    }
-
-    /// Units of a cube.
-    pub fn units(&self) -> usize {
-        self.planes() * PLANE
-    }
-
-    /// Rows of a cube's tile.
-    pub fn tile_rows(&self) -> usize {
-        self.planes_down * self.rows * EDGE
-    }
-
-    /// Columns of a cube's tile.
-    pub fn tile_columns(&self) -> usize {
-        self.planes_across * self.columns * EDGE
-    }
-
-    /// Vectors from one row of the left tile to the next where its rows are those of the sums.
-    pub fn left_pitch(&self) -> usize {
-        self.depth / WIDTH + 1
-    }
-
-    /// Vectors from one row of the left tile to the next where its rows are the summed positions.
-    pub fn left_turned_pitch(&self) -> usize {
-        self.tile_rows() / WIDTH + 1
-    }
-
-    /// Vectors from one row of the right tile to the next.
-    pub fn right_pitch(&self) -> usize {
-        self.tile_columns() / WIDTH + 1
-    }
-
-    /// Bytes of shared memory, at most of either kernel: two buffers of both tiles, and a fragment of sums a plane.
-    pub fn shared_memory(&self) -> usize {
-        let left = (self.tile_rows() * self.left_pitch()).max(self.depth * self.left_turned_pitch());
-        let vectors = 2 * (left + self.depth * self.right_pitch());
-        vectors * WIDTH * 2 + self.planes() * EDGE * EDGE * size_of::<f32>()
-    }
-
-    /// Whether every unit has the same number of vectors to load, and a plane's sums fit its registers.
-    fn is_even(&self) -> bool {
-        let shared_out = |extent: usize| (extent * self.depth / WIDTH).is_multiple_of(self.units());
-        shared_out(self.tile_rows()) && shared_out(self.tile_columns()) && self.rows * self.columns <= 8
-    }
-
-    /// Every tile that a device with these limits can hold.
-    fn space(limits: &Limits) -> Vec<Self> {
-        let mut all = Vec::new();
-        for planes in [[1, 1], [2, 1], [2, 2], [4, 1], [4, 2], [2, 4]] {
-            for fragments in [[1, 1], [1, 2], [2, 1], [2, 2], [4, 1], [4, 2]] {
-                for depth in [16, 32, 64] {
-                    all.push(Self { depth, ..Self::new(planes, fragments) });
+/// Every tile that a device with these limits can hold.
+fn matrix_tiles(limits: &Limits) -> Vec<MatrixTile> {
+    let mut all = Vec::new();
+    for planes in [[1, 1], [2, 1], [2, 2], [4, 1], [4, 2], [2, 4]] {
+        for fragments in [[1, 1], [1, 2], [2, 1], [2, 2], [4, 1], [4, 2]] {
+            for depth in [16, 32, 64] {
+                for ldmatrix in [false, true] {
+                    all.push(MatrixTile { depth, ldmatrix, ..MatrixTile::new(planes, fragments) });
                 }
             }
         }
-        let fits = |t: &Self| t.units() <= limits.units_per_cube as usize && t.shared_memory() <= limits.shared_memory;
-        all.retain(|t| t.is_even() && fits(t));
-        all
     }
+    let fits =
+        |t: &MatrixTile| t.units() <= limits.units_per_cube as usize && t.shared_memory() <= limits.shared_memory;
+    all.retain(|t| t.is_even() && fits(t) && t.ldmatrix <= limits.ldmatrix);
+    all
 }
 
 /// The two ways to double the resolution.
@@ -215,7 +132,7 @@ impl Blueprint {
     pub(crate) fn for_weight_gradient(problem: &Problem, limits: &Limits) -> Option<MatrixTile> {
         let taps = problem.geometry.kernel.iter().product();
         matrix_is_legal(problem, limits)
-            .then(|| MatrixTile::fitting(problem.in_channels, problem.out_channels, taps))
+            .then(|| MatrixTile::fitting(problem.in_channels, problem.out_channels, taps, limits.ldmatrix))
             .filter(|t| t.shared_memory() <= limits.shared_memory)
     }
 }
@@ -230,7 +147,7 @@ impl swinstyle_kit::Blueprint for Blueprint {
     fn best_for(problem: &Problem, limits: &Limits) -> Self {
         // The largest of an output's phases counts; there are as many as `up` is relatively prime to `down`, all of about one size.
         let [h, w] = problem.geometry.output.map(|n| n.div_ceil(problem.geometry.up));
-        let tile = MatrixTile::fitting(problem.batch * h * w, problem.out_channels, 1);
+        let tile = MatrixTile::fitting(problem.batch * h * w, problem.out_channels, 1, limits.ldmatrix);
         match matrix_is_legal(problem, limits) && tile.shared_memory() <= limits.shared_memory {
             true => Self::Matrix(tile),
             false => Self::default_for(problem),
@@ -250,7 +167,7 @@ impl swinstyle_kit::Blueprint for Blueprint {
             }
         }
         all.retain(|b| b.units() <= limits.units_per_cube as usize && b.shared_memory() <= limits.shared_memory);
-        let matrix = if matrix_is_legal(problem, limits) { MatrixTile::space(limits) } else { Vec::new() };
+        let matrix = if matrix_is_legal(problem, limits) { matrix_tiles(limits) } else { Vec::new() };
         all.into_iter().map(Self::Units).chain(matrix.into_iter().map(Self::Matrix)).collect()
     }
 }
@@ -289,7 +206,8 @@ impl swinstyle_kit::Blueprint for HostBlueprint {
 }
 
 impl Tunable for HostBlueprint {
+    /// The batch is left out: the forms round differently, and an image must not hang on its neighbours.
     fn key(problem: &Problem) -> Key {
-        key(problem)
+        key(&Problem { batch: 1, ..*problem })
     }
 }

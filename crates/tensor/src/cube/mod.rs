@@ -5,6 +5,7 @@
 pub mod cast;
 pub mod dry;
 pub mod elementwise;
+pub mod fragments;
 pub mod layout;
 pub mod matmul;
 pub mod pool;

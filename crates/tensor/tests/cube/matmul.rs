@@ -1,6 +1,7 @@
 //! Matrix products and linear layers.
 
-use swinstyle_tensor::Tensor;
+use swinstyle_kit::testing::{distance, emulated_cuda};
+use swinstyle_tensor::{DType, Device, Tensor, rng::Philox};
 
 use crate::support::{assert_near, pair};
 
@@ -81,4 +82,41 @@ fn the_same_product_twice_is_the_same_bits() {
     let (a, b) = (&pair(1, &[40, 2000])[1], &pair(2, &[2000, 24])[1]);
     let bits = || a.matmul(b).unwrap().to_vec().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
     assert_eq!(bits(), bits());
+}
+
+/// Sums that end within a step and are split, rows and columns that end within a tile, batches, shared operands, and a bias; the last shape
+/// takes the largest tile.
+#[test]
+fn half_types_on_matrix_units_match_the_cpu() {
+    let Some(cuda) = emulated_cuda() else { return };
+    let shapes =
+        [[0, 0, 40, 24, 56], [3, 3, 8, 16, 24], [3, 0, 24, 40, 8], [0, 0, 16, 1208, 24], [132, 132, 72, 8, 72]];
+    for (i, [ba, bb, m, k, n]) in shapes.into_iter().enumerate() {
+        for (dtype, limit) in [(DType::F16, 2e-3), (DType::BF16, 1e-2)] {
+            let of = |seed: usize, batch: usize, rows: usize, columns: usize| {
+                let shape = if batch > 0 { vec![batch, rows, columns] } else { vec![rows, columns] };
+                let x = Philox::new(seed as u64, 0).normal(&shape, Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                [x.to_device(cuda).unwrap(), x]
+            };
+            for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+                let turned = |t: bool, [rows, columns]: [usize; 2]| if t { [columns, rows] } else { [rows, columns] };
+                let ([r, c], [s, d]) = (turned(ta, [m, k]), turned(tb, [k, n]));
+                let ([ga, a], [gb, b]) = (of(2 * i, ba, r, c), of(2 * i + 1, bb, s, d));
+                let product = |a: &Tensor, b: &Tensor| a.matmul_with(b, ta, tb).unwrap().to_vec_f64().unwrap();
+                let error = distance(&product(&ga, &gb), &product(&a, &b));
+                assert!(error < limit, "{:?} · {:?} {ta} {tb} in {dtype}: {error:e}", a.shape(), b.shape());
+                if i == shapes.len() - 1 {
+                    break;
+                }
+            }
+            if ba == 0 {
+                let ([gx, x], [gw, w], [gb, b]) = (of(1, 0, m, k), of(2, 0, n, k), of(3, 0, 1, n));
+                let linear = |x: &Tensor, w: &Tensor, b: &Tensor| {
+                    x.linear(w, Some(&b.reshape(&[n]).unwrap())).unwrap().to_vec_f64().unwrap()
+                };
+                let error = distance(&linear(&gx, &gw, &gb), &linear(&x, &w, &b));
+                assert!(error < limit, "linear {m}x{k} to {n} in {dtype}: {error:e}");
+            }
+        }
+    }
 }

@@ -5,7 +5,10 @@ use swinstyle_kit::{
     Blueprint as _, glue,
     tuning::{Place, choose},
 };
-use swinstyle_tensor::{CubeArg, Result, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, Result,
+    cube::{fragments::WIDTH, storage_type},
+};
 
 use super::{
     Conv, ConvInputs,
@@ -13,12 +16,7 @@ use super::{
 };
 use crate::{
     LeakyRelu,
-    cube::{
-        around::AroundLaunch,
-        conv,
-        matrix::{self, WIDTH},
-        pointwise,
-    },
+    cube::{around::AroundLaunch, conv, matrix, pointwise},
     tune::Blueprint,
 };
 

@@ -2,7 +2,13 @@
 
 use cubecl::prelude::*;
 use swinstyle_kit::glue;
-use swinstyle_tensor::{CubeArg, DType, Result, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, DType, Result,
+    cube::{
+        fragments::{MatrixTile, WIDTH},
+        storage_type,
+    },
+};
 
 use super::{
     WeightGradient,
@@ -10,10 +16,10 @@ use super::{
 };
 use crate::{
     cube::{
-        matrix::{self, WIDTH},
+        matrix,
         weight_gradient::{self, SIDE},
     },
-    tune::{Blueprint, MatrixTile, width},
+    tune::{Blueprint, width},
 };
 
 /// Cubes that fill a large device several times; more splits of a weight gradient would only cost memory.

@@ -79,7 +79,8 @@ fn epilogue_and_its_gradients_on_wgpu_match_the_twin() {
 
 #[test]
 fn every_legal_blueprint_fits_its_limits_and_the_default_is_one() {
-    let cuda = Limits { units_per_cube: 1024, shared_memory: 96 << 10, plane_size: 32, matrix_units: true };
+    let cuda =
+        Limits { units_per_cube: 1024, shared_memory: 96 << 10, plane_size: 32, matrix_units: true, ldmatrix: true };
     for limits in [Limits::WEBGPU, cuda] {
         let size = |b: &Blueprint| match b {
             Blueprint::Units(t) => (t.shared_memory(), t.units()),

@@ -55,7 +55,7 @@ impl Kernel for With<WeightGradient> {
 
 const fn tile(planes: [usize; 2], fragments: [usize; 2], depth: usize) -> MatrixTile {
     let ([planes_down, planes_across], [rows, columns]) = (planes, fragments);
-    MatrixTile { planes_down, planes_across, rows, columns, depth }
+    MatrixTile { planes_down, planes_across, rows, columns, depth, ldmatrix: false }
 }
 
 /// Channels that end within a fragment and within a step, positions that end within a tile, every kind of geometry; tiles with one and
@@ -101,10 +101,13 @@ fn convolutions_and_weight_gradients_on_matrix_units_match_the_twin() {
     let Some(cuda) = emulated_cuda() else { return };
     for (p, tile) in problems() {
         for (dtype, limit) in [(DType::F16, 2e-3), (DType::BF16, 1e-2)] {
-            let (actual, expected) = (run(&p, tile, cuda, dtype), run(&p, tile, Device::Cpu, dtype));
-            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
-                let error = distance(&a.to_vec_f64().unwrap(), &e.to_vec_f64().unwrap());
-                assert!(error < limit, "{i} of {} in {dtype} by {tile:?}: {error:e}", label(&p));
+            let expected = run(&p, tile, Device::Cpu, dtype);
+            for ldmatrix in [false, true] {
+                let tile = MatrixTile { ldmatrix, ..tile };
+                for (i, (a, e)) in run(&p, tile, cuda, dtype).iter().zip(&expected).enumerate() {
+                    let error = distance(&a.to_vec_f64().unwrap(), &e.to_vec_f64().unwrap());
+                    assert!(error < limit, "{i} of {} in {dtype} by {tile:?}: {error:e}", label(&p));
+                }
             }
         }
     }

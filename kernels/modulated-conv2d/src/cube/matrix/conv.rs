@@ -4,6 +4,7 @@
 //! sum happens in f32 on the fragments, which pass through a small patch of shared memory a plane so that a unit holds whole vectors.
 
 use cubecl::prelude::*;
+use swinstyle_tensor::cube::fragments::{EDGE, MatrixTile, PLANE, WIDTH, multiply, patches, spread, zeros};
 
 use super::{
     super::{
@@ -11,9 +12,8 @@ use super::{
         around::{Around, finish},
         output_pixel,
     },
-    EDGE, PLANE, WIDTH, multiply, scaled, spread, zeros,
+    scaled,
 };
-use crate::tune::MatrixTile;
 
 #[cube(launch_unchecked)]
 pub(crate) fn conv_matrix<F: Float, N: Size>(
@@ -32,14 +32,15 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
     #[define(F)] _dtype: StorageType,
 ) {
     let units = comptime!(b.units());
+    let (left, right) = comptime!((b.left(false), b.right(false)));
     // Vectors of a row of either tile, without its padding.
-    let deep = comptime!(b.depth / WIDTH);
-    let wide = comptime!(b.tile_columns() / WIDTH);
-    let x_buffer = comptime!(b.tile_rows() * b.left_pitch());
-    let w_buffer = comptime!(b.depth * b.right_pitch());
+    let deep = comptime!(left.line);
+    let wide = comptime!(right.line);
+    let x_buffer = comptime!(left.vectors());
+    let w_buffer = comptime!(right.vectors());
     let mut x_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * x_buffer));
     let mut w_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * w_buffer));
-    let mut patches = SharedMemory::<Vector<f32, N>>::new(comptime!(b.planes() * PLANE));
+    let mut patches = patches(b);
 
     let unit = UNIT_POS as usize;
     let cube = CUBE_POS as u32;
@@ -73,7 +74,7 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
     let lane = unit % PLANE;
     let plane_row = plane / comptime!(b.planes_across) * comptime!(b.rows * EDGE);
     let plane_column = plane % comptime!(b.planes_across) * comptime!(b.columns * EDGE);
-    let sums = zeros(b);
+    let mut sums = zeros(b);
 
     let in_channels = in_vectors * WIDTH as u32;
     let slabs = in_vectors.div_ceil(deep as u32);
@@ -122,11 +123,12 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
             multiply::<F, N>(
                 &x_tile,
                 &w_tile,
-                buffer * x_buffer + plane_row * comptime!(b.left_pitch()),
+                buffer * x_buffer + plane_row * comptime!(left.pitch()),
                 buffer * w_buffer + plane_column / WIDTH,
-                &sums,
+                &mut sums,
                 b,
-                false,
+                left,
+                right,
             );
         }
         if fetches {
@@ -134,13 +136,13 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
             #[unroll]
             for l in 0..x_loads {
                 let at = unit + l * units;
-                let to = buffer * x_buffer + at / deep * comptime!(b.left_pitch()) + at % deep;
+                let to = buffer * x_buffer + at / deep * comptime!(left.pitch()) + at % deep;
                 x_tile[to] = scaled::<F, N>(xs[l], styles[l], a.pre);
             }
             #[unroll]
             for l in 0..w_loads {
                 let at = unit + l * units;
-                w_tile[buffer * w_buffer + at / wide * comptime!(b.right_pitch()) + at % wide] = ws[l];
+                w_tile[buffer * w_buffer + at / wide * comptime!(right.pitch()) + at % wide] = ws[l];
             }
         }
         sync_cube();
@@ -153,7 +155,7 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
         let pixel = output_pixel(&p, g);
         #[unroll]
         for c in 0..b.columns {
-            let sum = spread::<N>(sums.index(comptime!(r * b.columns + c)), &mut patches, plane, lane);
+            let sum = spread::<N>(&sums, &mut patches, plane, lane, comptime!(r * b.columns + c), b);
             let n = first_vector + ((plane_column + comptime!(c * EDGE)) / WIDTH + lane % 2) as u32;
             if index < g.positions && n < out_vectors {
                 y[(pixel * out_vectors + n) as usize] =

@@ -1,12 +1,12 @@
 //! The weight gradient on matrix units: input by output channels, summed over positions, a tap and a split of the positions a cube.
 
 use cubecl::prelude::*;
+use swinstyle_tensor::cube::fragments::{EDGE, MatrixTile, PLANE, WIDTH, multiply, patches, spread, zeros};
 
 use super::{
     super::{Phase, Position, output_pixel},
-    EDGE, PLANE, WIDTH, multiply, scaled, spread, zeros,
+    scaled,
 };
-use crate::tune::MatrixTile;
 
 #[cube(launch_unchecked)]
 pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
@@ -27,14 +27,15 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
     #[define(F)] _dtype: StorageType,
 ) {
     let units = comptime!(b.units());
+    let (left, right) = comptime!((b.left(true), b.right(false)));
     // Vectors of a row of either tile, without its padding; a row is a position.
-    let high = comptime!(b.tile_rows() / WIDTH);
-    let wide = comptime!(b.tile_columns() / WIDTH);
-    let x_buffer = comptime!(b.depth * b.left_turned_pitch());
-    let g_buffer = comptime!(b.depth * b.right_pitch());
+    let high = comptime!(left.line);
+    let wide = comptime!(right.line);
+    let x_buffer = comptime!(left.vectors());
+    let g_buffer = comptime!(right.vectors());
     let mut x_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * x_buffer));
     let mut g_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * g_buffer));
-    let mut patches = SharedMemory::<Vector<f32, N>>::new(comptime!(b.planes() * PLANE));
+    let mut patches = patches(b);
 
     let unit = UNIT_POS as usize;
     let cube = CUBE_POS as u32;
@@ -62,7 +63,7 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
     let lane = unit % PLANE;
     let plane_row = plane / comptime!(b.planes_across) * comptime!(b.rows * EDGE);
     let plane_column = plane % comptime!(b.planes_across) * comptime!(b.columns * EDGE);
-    let sums = zeros(b);
+    let mut sums = zeros(b);
 
     let start = split * span;
     let end = u32::min(start + span, g.positions);
@@ -117,9 +118,10 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
                 &g_tile,
                 buffer * x_buffer + plane_row / WIDTH,
                 buffer * g_buffer + plane_column / WIDTH,
-                &sums,
+                &mut sums,
                 b,
-                true,
+                left,
+                right,
             );
         }
         if fetches {
@@ -127,13 +129,13 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
             #[unroll]
             for l in 0..x_loads {
                 let at = unit + l * units;
-                let to = buffer * x_buffer + at / high * comptime!(b.left_turned_pitch()) + at % high;
+                let to = buffer * x_buffer + at / high * comptime!(left.pitch()) + at % high;
                 x_tile[to] = scaled::<F, N>(xs[l], x_scales[l], has_pre);
             }
             #[unroll]
             for l in 0..g_loads {
                 let at = unit + l * units;
-                let to = buffer * g_buffer + at / wide * comptime!(b.right_pitch()) + at % wide;
+                let to = buffer * g_buffer + at / wide * comptime!(right.pitch()) + at % wide;
                 g_tile[to] = scaled::<F, N>(gs[l], g_scales[l], has_post);
             }
         }
@@ -148,7 +150,7 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
         let i = first_i * WIDTH as u32 + (plane_row + comptime!(r * EDGE) + lane / 2) as u32;
         #[unroll]
         for c in 0..b.columns {
-            let sum = spread::<N>(sums.index(comptime!(r * b.columns + c)), &mut patches, plane, lane);
+            let sum = spread::<N>(&sums, &mut patches, plane, lane, comptime!(r * b.columns + c), b);
             let o = first_o + ((plane_column + comptime!(c * EDGE)) / WIDTH + lane % 2) as u32;
             if i < in_channels && o < out_vectors {
                 partial[(((split * taps + tap) * in_channels + i) * out_vectors + o) as usize] = sum;

@@ -59,13 +59,33 @@ impl Drop for Files {
     }
 }
 
+/// A program without its includes, and without the functions of inline PTX that `cuda.hpp` has of its own.
+fn without_inline_ptx(source: &str) -> String {
+    const OWN: [&str; 2] = ["__ldmatrix_m8n8_", "__mma_m16n8k16_"];
+    let (mut text, mut inside) = (String::with_capacity(source.len()), false);
+    let mut lines = source.lines().peekable();
+    while let Some(line) = lines.next() {
+        let begins = line.starts_with("inline __device__ void")
+            && lines.peek().is_some_and(|name| OWN.iter().any(|own| name.starts_with(own)));
+        inside |= begins;
+        if !inside && !line.starts_with("#include") {
+            text += line;
+            text.push('\n');
+        }
+        inside &= line.trim() != "}";
+    }
+    text
+}
+
 impl Library {
     /// Compiles a program and loads the result.
     pub(super) fn of(program: &Program) -> Result<Self, String> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let source = program.source.as_ref().map_err(Clone::clone)?;
-        let of_the_kernel: String =
-            source.lines().filter(|l| !l.starts_with("#include")).flat_map(|l| [l, "\n"]).collect();
+        let of_the_kernel = without_inline_ptx(source);
+        if of_the_kernel.contains("asm volatile") {
+            return Err(format!("{} ({}): an instruction that is not emulated", program.kernel, program.variant));
+        }
         let text = format!("{CUDA}\n{of_the_kernel}\n#define ENTRY {}\n{GRID}", program.entry);
         let name = format!("swinstyle-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let files = Files(["cpp", "so"].map(|extension| env::temp_dir().join(format!("{name}.{extension}"))));

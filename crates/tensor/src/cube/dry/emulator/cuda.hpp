@@ -94,6 +94,8 @@ struct __nv_bfloat16 {
 
 struct __half2 { __half x, y; };
 struct __nv_bfloat162 { __nv_bfloat16 x, y; };
+static inline __half2 operator*(__half2 a, __half2 b) { return {a.x * b.x, a.y * b.y}; }
+static inline __nv_bfloat162 operator*(__nv_bfloat162 a, __nv_bfloat162 b) { return {a.x * b.x, a.y * b.y}; }
 
 // --- matrix fragments: lane l holds the elements from l·size/32 on, in rows ---
 
@@ -163,3 +165,71 @@ template <class D, class A, class B, class C> static void mma_sync(D &d, const A
   d = sum;
 }
 } }
+
+// --- registers of matrices, in the lanes where the hardware has them (PTX: ldmatrix and mma.m16n8k16) ---
+
+// Lane l's register of the n-th 8×8 matrix, whose rows lie where lanes 8n to 8n + 7 say: two neighbours of row l / 4, or, transposed, of column l / 4.
+static void ldmatrix(uint32_t **registers, int count, const void *row, bool transposed) {
+  if (uintptr_t(row) % 16 != 0) abort();
+  shown[current][0] = row;
+  __syncwarp();
+  const unsigned first = current / WARP * WARP, lane = current % WARP;
+  for (int n = 0; n < count; n++) {
+    uint16_t pair[2];
+    for (unsigned i = 0; i < 2; i++) {
+      const unsigned r = transposed ? lane % 4 * 2 + i : lane / 4, c = transposed ? lane / 4 : lane % 4 * 2 + i;
+      pair[i] = static_cast<const uint16_t *>(shown[first + 8 * n + r][0])[c];
+    }
+    memcpy(registers[n], pair, 4);
+  }
+  __syncwarp();
+}
+
+struct Operands { uint32_t a[4], b[2]; };
+
+template <class T> static float half_of(const uint32_t &pair, int i) {
+  T halves[2];
+  memcpy(halves, &pair, 4);
+  return halves[i];
+}
+
+template <class T> static void mma(const Operands &own, const float *c, float **d) {
+  shown[current][0] = &own;
+  __syncwarp();
+  const unsigned first = current / WARP * WARP, lane = current % WARP;
+  float sums[4];
+  for (int i = 0; i < 4; i++) {
+    const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    float s = c[i];
+    for (unsigned k = 0; k < 16; k++) {
+      const unsigned quarter = k % 8 / 2;
+      const auto *a = static_cast<const Operands *>(shown[first + row % 8 * 4 + quarter][0]);
+      const auto *b = static_cast<const Operands *>(shown[first + column * 4 + quarter][0]);
+      s += half_of<T>(a->a[row / 8 + k / 8 * 2], k % 2) * half_of<T>(b->b[k / 8], k % 2);
+    }
+    sums[i] = s;
+  }
+  __syncwarp();
+  for (int i = 0; i < 4; i++) *d[i] = sums[i];
+}
+
+// The functions that the kernels call, whose bodies of inline PTX are left out.
+#define MATRIX_INSTRUCTIONS(T)                                                                                               \
+  static void __ldmatrix_m8n8_##T##_4x(uint32_t &a, uint32_t &b, uint32_t &c, uint32_t &d, const void *row) {                \
+    uint32_t *registers[] = {&a, &b, &c, &d};                                                                                \
+    ldmatrix(registers, 4, row, false);                                                                                      \
+  }                                                                                                                          \
+  static void __ldmatrix_m8n8_##T##_4x_trans(uint32_t &a, uint32_t &b, uint32_t &c, uint32_t &d, const void *row) {          \
+    uint32_t *registers[] = {&a, &b, &c, &d};                                                                                \
+    ldmatrix(registers, 4, row, true);                                                                                       \
+  }                                                                                                                          \
+  static void __mma_m16n8k16_##T##_##T##_float(const uint32_t &a0, const uint32_t &a1, const uint32_t &a2,                   \
+      const uint32_t &a3, const uint32_t &b0, const uint32_t &b1, const float &c0, const float &c1, const float &c2,         \
+      const float &c3, float &d0, float &d1, float &d2, float &d3) {                                                         \
+    const Operands own = {{a0, a1, a2, a3}, {b0, b1}};                                                                       \
+    const float c[] = {c0, c1, c2, c3};                                                                                      \
+    float *d[] = {&d0, &d1, &d2, &d3};                                                                                       \
+    mma<T>(own, c, d);                                                                                                       \
+  }
+MATRIX_INSTRUCTIONS(__half)
+MATRIX_INSTRUCTIONS(__nv_bfloat16)

@@ -113,6 +113,76 @@ fn product_kernel<F: Float>(
     cmma::store(&mut c.to_slice_mut(), &sum, 16, cmma::MatrixLayout::RowMajor);
 }
 
+/// A product by `mma.m16n8k16`: its left operand comes through `ldmatrix`, each register of the others from where CubeCL says that it belongs.
+#[cube(launch_unchecked)]
+fn registers_kernel<F: Float, N: Size>(
+    a: &Array<Vector<F, N>>, // [16, 16]
+    b: &Array<F>,            // [16, 16], transposed; the first eight columns count
+    c: &mut Array<f32>,      // [16, 8]
+    #[comptime] transposed: bool,
+    #[define(F)] _dtype: StorageType,
+) {
+    let lane = UNIT_POS;
+    let mut tile = SharedMemory::<Vector<F, N>>::new(32usize);
+    tile[lane as usize] = a[lane as usize];
+    sync_cube();
+    let mma = cmma::MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
+    // 8×8 matrices are numbered down the columns of the operand: a transposed one lies in the other corner.
+    let row = if comptime!(transposed) { lane / 16 * 8 + lane % 8 } else { lane % 16 };
+    let half = if comptime!(transposed) { lane / 8 % 2 } else { lane / 16 };
+    let at = (row * 2 + half) as usize;
+    let left =
+        mma.load_matrix::<Vector<F, N>, Const<2>>(&tile.slice(at, at + 1), cmma::MatrixIdent::A, 4usize, transposed);
+    let mut right = Array::<Vector<F, Const<2>>>::new(2usize);
+    #[unroll]
+    for register in 0..2u32 {
+        let mut pair = Vector::<F, Const<2>>::cast_from(Vector::<f32, Const<2>>::new(0.0));
+        #[unroll]
+        for i in 0..2u32 {
+            let (k, n) = mma.position_of_nth(lane, comptime!(2 * register + i), cmma::MatrixIdent::B);
+            pair[comptime!(i as usize)] = b[(n * 16 + k) as usize];
+        }
+        right[comptime!(register as usize)] = pair;
+    }
+    let mut sums = Array::<Vector<f32, Const<2>>>::new(2usize);
+    sums[0] = Vector::new(0.5f32);
+    sums[1] = Vector::new(0.5f32);
+    mma.execute_inplace(&left, &right, &mut sums);
+    #[unroll]
+    for i in 0..4u32 {
+        let (m, n) = mma.position_of_nth(lane, i, cmma::MatrixIdent::Accumulator);
+        c[(m * 8 + n) as usize] = sums[comptime!(i as usize / 2)][comptime!(i as usize % 2)];
+    }
+}
+
+#[test]
+fn registers_lie_where_cubecl_says_and_multiply_in_f32() {
+    let Some(client) = client() else { return };
+    let (a, b): (Vec<f32>, Vec<f32>) = (0..256).map(|i| ((i % 17) as f32 - 8.0, (i * 7 % 23) as f32 * 0.25)).unzip();
+    for (dtype, transposed) in [(DType::F16, false), (DType::F16, true), (DType::BF16, false), (DType::BF16, true)] {
+        let c = upload(&[0.0; 128], DType::F32);
+        // SAFETY: one plane on matrices of its size.
+        unsafe {
+            registers_kernel::launch_unchecked::<DryRuntime>(
+                &client,
+                CubeCount::new_1d(1),
+                CubeDim::new_1d(32),
+                8,
+                upload(&a, dtype).arg().array(),
+                upload(&b, dtype).arg().array(),
+                c.arg().array(),
+                transposed,
+                storage_type("test", &client, dtype).unwrap(),
+            );
+        }
+        for (at, c) in c.download(DEVICE).unwrap().into_iter().enumerate() {
+            let left = |m: usize, k: usize| if transposed { a[k * 16 + m] } else { a[m * 16 + k] };
+            let expected: f32 = (0..16).map(|k| left(at / 8, k) * b[at % 8 * 16 + k]).sum();
+            assert_eq!(c, expected + 0.5, "{dtype}, {transposed}, element {at}");
+        }
+    }
+}
+
 #[test]
 fn fragments_multiply_and_add_in_f32() {
     let Some(client) = client() else { return };

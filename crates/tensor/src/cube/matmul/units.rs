@@ -1,34 +1,18 @@
-//! Batched matrix products: a register-tiled kernel with f32 sums.
-//!
-//! cubek-matmul was tried first. Its `SimpleUnit` compiles a new kernel for nearly every shape: 4 to 6 s each on lavapipe,
-//! where a variant of this one took 0.2 to 0.9 s in the same minute and there are eight for f32, whatever the shapes. Its
-//! register arrays spill on CUDA, and it adds more than a minute to a cold build. (It is three times faster on lavapipe once
-//! compiled, which no one waits for.) Its tensor-core strategies are the thing to add when f16 training comes.
+//! The form on scalar units: 4×4 blocks in registers from tiles in shared memory, for any type on any device.
 
 use cubecl::prelude::*;
 
-use super::{
-    CubeArg,
-    glue::{check_len, grid, storage_type, vector_width},
-    reduce,
-};
-use crate::{
-    DType, Result,
-    ops::{Matmul, Reduce, ReduceOp},
-};
+use super::{BUSY_CUBES, Extents};
+use crate::ops::Matmul;
 
 /// Units along each side of a cube.
 const SIDE: usize = 16;
-/// Cubes that keep a large device busy; with fewer the summed length is split.
-const BUSY_CUBES: usize = 256;
-/// Summed length below which a split does not pay for its second pass.
-const LEAST_SPLIT: usize = 128;
 
 type Four = Const<4>;
 
 /// The compile-time choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Blueprint {
+pub(super) struct UnitTile {
     /// A is stored `[k, m]`.
     transpose_a: bool,
     /// B is stored `[n, k]`.
@@ -36,40 +20,27 @@ struct Blueprint {
     /// Vectors of four rows, and of four columns, that a unit computes.
     vectors: usize,
     /// Summed positions of a tile in shared memory.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
-impl Blueprint {
+impl UnitTile {
     /// 64×64 tiles of depth 32, or 128×128 of depth 16: 16 KiB of shared memory either way, and one 4×4 block to load for
     /// each of the 256 units.
-    fn new(op: &Matmul) -> Self {
+    pub(super) fn new(op: &Matmul) -> Self {
         let cubes = op.batch * op.m.div_ceil(128) * op.n.div_ceil(128);
         let vectors = if cubes >= BUSY_CUBES { 2 } else { 1 };
         Self { transpose_a: op.transpose_a, transpose_b: op.transpose_b, vectors, depth: 32 / vectors }
     }
 
     /// Rows and columns of a tile.
-    fn tile(&self) -> usize {
+    pub(super) fn edge(&self) -> usize {
         SIDE * 4 * self.vectors
     }
-}
 
-/// Extents in elements; `*_batch` is the distance of one matrix to the next, 0 for a shared one.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Extents {
-    m: usize,
-    n: usize,
-    k: usize,
-    a_batch: usize,
-    b_batch: usize,
-    /// Tiles along rows and columns.
-    m_tiles: usize,
-    n_tiles: usize,
-    /// Parts into which the summed length is cut, and the length of each.
-    splits: usize,
-    split: usize,
-    /// 1 if a bias is added, else 0.
-    bias: u32,
+    /// Units of a cube.
+    pub(super) fn units(&self) -> usize {
+        SIDE * SIDE
+    }
 }
 
 /// Four neighbours of row `major` from column `minor` on; zeros beyond the matrix. `majors` and `minors` bound it, `row` is
@@ -109,14 +80,14 @@ fn load<F: Float, W: Size>(
 /// Each unit brings one 4×4 block of A or of B to shared memory, where both lie with the summed position as row: an operand
 /// stored the other way is transposed in registers.
 #[cube(launch_unchecked)]
-fn matmul_kernel<F: Float, O: Float, W: Size>(
+pub(super) fn matmul_kernel<F: Float, O: Float, W: Size>(
     a: &Array<Vector<F, W>>,
     b: &Array<Vector<F, W>>,
     bias: &Array<F>,
     c: &mut Array<Vector<O, W>>,
     extents: Extents,
     cubes: usize,
-    #[comptime] blueprint: Blueprint,
+    #[comptime] blueprint: UnitTile,
     #[define(F, O)] _dtypes: [StorageType; 2],
 ) {
     let width = W::value();
@@ -329,67 +300,4 @@ fn store_columns<F: Float, W: Size>(
         t[3] = v3[i];
         tile[(inner + i) * line + side] = t;
     }
-}
-
-/// Launches a [`Matmul`]; `inputs` are A, B and, with a bias, the row that is added.
-///
-/// Where the product has few tiles and a long sum (a weight gradient), the sum is split and its parts are added in order.
-pub fn matmul<R: Runtime>(client: &ComputeClient<R>, op: &Matmul, inputs: &[CubeArg], c: &CubeArg) -> Result<()> {
-    let Matmul { batch, m, n, k, .. } = *op;
-    let (a, b) = (&inputs[0], &inputs[1]);
-    // Without a bias the kernel still needs some buffer there; it does not read it.
-    let bias = inputs.get(2).unwrap_or(b);
-    check_len("matmul", a.len.max(b.len).max(c.len))?;
-    let blueprint = Blueprint::new(op);
-    let tile = blueprint.tile();
-    let (m_tiles, n_tiles) = (m.div_ceil(tile), n.div_ceil(tile));
-    let cubes = batch * m_tiles * n_tiles;
-    let wanted = (BUSY_CUBES / cubes).clamp(1, (k / LEAST_SPLIT).max(1));
-    let split = k.div_ceil(wanted).next_multiple_of(blueprint.depth).max(blueprint.depth);
-    let splits = k.div_ceil(split).max(1);
-
-    let partial = if splits == 1 {
-        c.clone()
-    } else {
-        let len = splits * c.len;
-        check_len("matmul", len)?;
-        CubeArg { handle: client.empty((len * 4).next_multiple_of(16)), len, dtype: DType::F32 }
-    };
-    let dtypes = [storage_type("matmul", client, a.dtype)?, storage_type("matmul", client, partial.dtype)?];
-    // Vectors run along the axis that each matrix stores together.
-    let width = vector_width(&[if op.transpose_a { m } else { k }, if op.transpose_b { k } else { n }, n]);
-    let all = cubes * splits;
-    // SAFETY: loads and stores are guarded by the extents, which the buffers have.
-    unsafe {
-        matmul_kernel::launch_unchecked::<R>(
-            client,
-            grid(all),
-            CubeDim::new_1d((SIDE * SIDE) as u32),
-            width,
-            a.array(),
-            b.array(),
-            bias.array(),
-            partial.array(),
-            ExtentsLaunch::new(
-                m,
-                n,
-                k,
-                if op.batched_a { m * k } else { 0 },
-                if op.batched_b { k * n } else { 0 },
-                m_tiles,
-                n_tiles,
-                splits,
-                split,
-                u32::from(op.bias),
-            ),
-            all,
-            blueprint,
-            dtypes,
-        );
-    }
-    if splits > 1 {
-        let sum = Reduce { op: ReduceOp::Sum, outer: batch, length: splits, inner: m * n };
-        reduce::reduce(client, &sum, &partial, c)?;
-    }
-    Ok(())
 }
