@@ -19,7 +19,12 @@ pub trait Kernel {
     fn name(&self) -> &'static str;
     /// Shapes of the outputs, in order.
     fn output_shapes(&self) -> Vec<Vec<usize>>;
-    /// Type of the output of an index where that of the inputs is given. What a kernel leaves on the cpu is rounded to it.
+    /// Type of the input of an index where that of the first is given.
+    fn input_dtype(&self, input: usize, first: DType) -> DType {
+        let _ = input;
+        first
+    }
+    /// Type of the output of an index where that of the first input is given. What a kernel leaves on the cpu is rounded to it.
     fn output_dtype(&self, output: usize, inputs: DType) -> DType {
         let _ = output;
         inputs
@@ -48,17 +53,17 @@ pub fn launch<K: Kernel>(kernel: &K, inputs: &[&Tensor]) -> Result<Vec<Tensor>> 
 /// [`launch`] for kernels that may have no input: the device and the type of the outputs are given.
 pub fn launch_on<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtype: DType) -> Result<Vec<Tensor>> {
     let op = kernel.name();
-    for t in inputs {
+    for (input, t) in inputs.iter().enumerate() {
         if t.device() != device {
             return Err(TensorError::MixedDevices { op, first: device, second: t.device() });
         }
-        if t.dtype() != dtype {
+        if t.dtype() != kernel.input_dtype(input, dtype) {
             return Err(TensorError::MixedDTypes { op, first: dtype, second: t.dtype() });
         }
     }
     let shapes = kernel.output_shapes();
     let made: Vec<DType> = (0..shapes.len()).map(|output| kernel.output_dtype(output, dtype)).collect();
-    let mut moved: usize = inputs.iter().map(|t| t.len() * dtype.size()).sum();
+    let mut moved: usize = inputs.iter().map(|t| t.len() * t.dtype().size()).sum();
     for (s, made) in shapes.iter().zip(&made) {
         moved = moved.saturating_add(checked_len(op, s)?.saturating_mul(made.size()));
     }

@@ -13,12 +13,14 @@ mod plan;
 mod problem;
 #[cfg(test)]
 mod tests;
+mod to_rgb;
 mod tune;
 
 pub use epilogue::noise_bias_act;
 pub use modulated::{ModulatedConv, modulated_conv2d, styled_conv2d};
 pub use problem::{ConvGeometry, Fusion, LeakyRelu, Problem};
 pub use swinstyle_tensor::cube::fragments::MatrixTile;
+pub use to_rgb::to_rgb;
 pub use tune::{Blueprint, UnitTile, UpForm};
 
 use epilogue::EpilogueOperands;

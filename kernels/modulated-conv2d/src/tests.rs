@@ -5,6 +5,7 @@ mod fixtures;
 mod gradients;
 mod matrix;
 mod naive;
+mod to_rgb;
 
 use swinstyle_kit::testing::uniform;
 use swinstyle_tensor::{DType, Device, Tensor};

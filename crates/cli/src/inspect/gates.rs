@@ -13,10 +13,11 @@ use super::{
 const SPILLED_BYTES: u32 = 16;
 
 /// Kernels whose loops are fed from global memory, which must come in full vectors where the shapes allow vectors of four.
-const STREAMING: [&str; 7] = [
+const STREAMING: [&str; 8] = [
     "bias_act::forward",
     "layer_norm::forward",
     "modulated_conv2d::conv",
+    "modulated_conv2d::to_rgb",
     "query_attention::forward",
     "tensor::matmul",
     "upfirdn2d::gather",

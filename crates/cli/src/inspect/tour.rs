@@ -3,7 +3,7 @@
 use anyhow::Result;
 use swinstyle_bias_act::{Activation, bias_act};
 use swinstyle_layer_norm::layer_norm;
-use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, styled_conv2d};
+use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, styled_conv2d, to_rgb};
 use swinstyle_query_attention::{Bias, WindowQueryAttention, window_query_attention};
 use swinstyle_tensor::{DType, Device, Tensor, grad, ops::Affine};
 use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d};
@@ -155,6 +155,13 @@ fn convolutions(inputs: &Inputs) -> Result<()> {
             let y = styled_conv2d(&x, &weight, &style, &conv, around.0, around.1, around.2)?;
             gradients(&y, &[&x, &weight, &style, &strength, &bias])?;
         }
+        // What is added to the image has the image's type.
+        let image = Inputs { device: inputs.device, dtype: inputs.dtype.wide() };
+        let (x, weight, style) =
+            (inputs.leaf(&[2, 8, 8, channels])?, inputs.leaf(&[1, 1, channels, 3])?, inputs.leaf(&[2, channels])?);
+        let (bias, below, fir) = (image.leaf(&[3])?, image.leaf(&[2, 4, 4, 3])?, image.leaf(&[4, 4])?.detach());
+        let y = to_rgb(&x, &weight, &style, 1.0, &bias, Some((&below, &fir)))?;
+        gradients(&y, &[&x, &weight, &style, &bias, &below])?;
     }
     Ok(())
 }

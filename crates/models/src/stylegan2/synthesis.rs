@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, modulated_conv2d, styled_conv2d};
+use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, styled_conv2d, to_rgb};
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, rng::Philox};
-use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
+use swinstyle_upfirdn2d::setup_filter;
 
 use super::{EPSILON, FIR, Generator, config::resolutions};
 use crate::{Init, Layout, Params, Result, Spec};
@@ -169,15 +169,11 @@ impl Layer<'_> {
 
     fn to_rgb(&self, name: &str, x: &Tensor, w: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
         let weight = self.p.get(&format!("{name}.conv.weight"))?;
-        let y = modulated_conv2d(x, weight, &self.style(name, w)?, &self.conv(weight))?;
-        let wide = y.dtype().wide();
-        let y = y.to_dtype(wide)?.add(&self.p.get(&format!("{name}.bias"))?.to_dtype(wide)?)?;
-        match skip {
-            Some(s) => {
-                let up = Upfirdn2d { up: [2, 2], pad: [2, 1, 2, 1], gain: 4.0, ..Upfirdn2d::default() };
-                Ok(y.add(&upfirdn2d(s, self.wide_filter, &up)?)?)
-            }
-            None => Ok(y),
-        }
+        let bias = self.p.get(&format!("{name}.bias"))?;
+        let (style, gain) = (self.style(name, w)?, self.conv(weight).weight_gain);
+        let skip = skip.map(|s| (s, self.wide_filter));
+        // Stored `[1, 1, 1, 3]`.
+        let bias = bias.to_dtype(bias.dtype().wide())?.reshape(&[bias.len()])?;
+        Ok(to_rgb(x, weight, &style, gain, &bias, skip)?)
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod around;
 pub(crate) mod conv;
 pub(crate) mod matrix;
 pub(crate) mod pointwise;
+pub(crate) mod to_rgb;
 pub(crate) mod weight_gradient;
 
 use cubecl::prelude::*;

@@ -6,6 +6,7 @@ mod forward;
 mod narrow;
 mod pack;
 mod tile;
+mod to_rgb;
 mod vector;
 mod weight_gradient;
 mod winograd;
@@ -18,6 +19,7 @@ use swinstyle_kit::{
 use swinstyle_tensor::{DType, Result, Scalar, TensorError};
 
 pub(crate) use elementwise::{channel_dot, epilogue, epilogue_gradient, tap_energy};
+pub(crate) use to_rgb::to_rgb;
 
 use crate::{
     launch::{Conv, ConvInputs, WeightGradient},

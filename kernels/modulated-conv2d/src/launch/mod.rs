@@ -3,6 +3,7 @@
 pub(crate) mod conv;
 pub(crate) mod pointwise;
 mod shared;
+pub(crate) mod to_rgb;
 pub(crate) mod weight_gradient;
 
 use cubecl::prelude::{ComputeClient, Runtime};
