@@ -37,6 +37,8 @@ pub struct Matmul {
 /// Results of at most so many elements, or of one row, the library for products sums in another order. Rows of zeros are added there, so that
 /// a row has the same bits alone and among others: an image must not depend on the batch that it is made in.
 const LEAST_ELEMENTS: usize = 256;
+/// Rows of a part of a product with a bias at least: a part packs the whole right operand for itself.
+const LEAST_ROWS: usize = 128;
 
 impl Kernel for Matmul {
     fn name(&self) -> &'static str {
@@ -53,8 +55,23 @@ impl Kernel for Matmul {
         if c.is_empty() {
             return Ok(());
         }
+        let begin = |c: &mut [T]| c.chunks_mut(n).for_each(|row| row.copy_from_slice(inputs[2]));
+        let part = m.div_ceil(2 * rayon::current_num_threads());
+        if self.bias && k > 0 && batch == 1 && !self.transpose_a && part >= LEAST_ROWS {
+            // Rows get their bias right before their sums, when it is still in cache.
+            let strides = if self.transpose_b { (1, k as isize) } else { (n as isize, 1) };
+            c.par_chunks_mut(part * n).zip(a.par_chunks(part * k)).for_each(|(c, a)| {
+                begin(c);
+                // SAFETY: the slices are rows of m×k and m×n, and the whole of k×n, which the strides stay in.
+                unsafe {
+                    let (to, from) = ((n as isize, 1), (k as isize, 1));
+                    T::gemm(c.len() / n, n, k, c.as_mut_ptr(), to, true, a.as_ptr(), from, b.as_ptr(), strides, false)
+                }
+            });
+            return Ok(());
+        }
         match self.bias {
-            true => c.par_chunks_mut(n).with_min_len(64).for_each(|row| row.copy_from_slice(inputs[2])),
+            true => c.par_chunks_mut(n * 64).for_each(begin),
             false if k == 0 => c.fill(T::ZERO),
             false => {}
         }
@@ -225,4 +242,25 @@ fn left_gradient(x: &Tensor, y: &Tensor, tx: bool, ty: bool, like: &Tensor) -> R
         return flat(x)?.matmul_with(&flat(y)?, true, false);
     }
     x.matmul_with(y, tx, ty)?.sum_to(like.shape())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Device, rng::Philox};
+
+    #[test]
+    fn a_row_with_a_bias_has_the_same_bits_in_every_part_of_a_product() {
+        let of = |stream: u64, shape: &[usize]| Philox::new(3, stream).normal(shape, Device::Cpu).unwrap();
+        let (x, w, b) = (of(0, &[1031, 72]), of(1, &[40, 72]), of(2, &[40]));
+        let on = |threads: usize, rows: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let y = pool.install(|| x.slice(0, 0, rows).unwrap().linear(&w, Some(&b)).unwrap());
+            assert_eq!((y.shape(), y.dtype()), (&[rows, 40][..], DType::F32));
+            y.to_vec().unwrap()
+        };
+        let whole = on(1, 1031);
+        for (threads, rows) in [(2, 1031), (3, 1031), (8, 1031), (2, 700), (1, 256), (2, 5)] {
+            assert_eq!(on(threads, rows), whole[..rows * 40], "{rows} rows on {threads} threads");
+        }
+    }
 }
