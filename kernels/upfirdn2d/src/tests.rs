@@ -1,5 +1,7 @@
 //! The twin against the definition and the fixtures, the CubeCL kernels against the twin, gradients against finite differences.
 
+mod separable;
+
 use swinstyle_kit::{
     golden::Fixture,
     testing::{assert_close, distance, first_order_error, half_types_and_cuda, second_order_error, uniform, wgpu},
