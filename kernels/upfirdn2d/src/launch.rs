@@ -116,7 +116,12 @@ pub(crate) fn forward<R: Runtime>(
         // A filter that is whole has no row; the kernel does not read it then.
         ([x, filter], [y]) if !p.separable => (x, filter, filter, y),
         ([x, column, row], [y]) if p.separable => (x, column, row, y),
-        _ => return Err(TensorError::shape("upfirdn2d", "an image, a filter or its two factors, and one output expected")),
+        _ => {
+            return Err(TensorError::shape(
+                "upfirdn2d",
+                "an image, a filter or its two factors, and one output expected",
+            ));
+        }
     };
     check_length("upfirdn2d", &[x, y])?;
     match blueprint {
@@ -179,6 +184,7 @@ fn slide<R: Runtime>(
         ay.inputs as i32,
         ax.inputs as i32,
         channels as u32,
+        line(channels) as u32,
         ay.outputs() as i32,
         ax.outputs() as i32,
         across as u32,
@@ -212,6 +218,12 @@ fn slide<R: Runtime>(
         );
     }
     Ok(())
+}
+
+/// Neighbouring vectors of channels that a cube of strips takes: about a cache line, so that it holds many strips side by side and reads
+/// few columns that belong to others.
+fn line(channels: usize) -> usize {
+    (4..=8).rev().find(|&l| channels.is_multiple_of(l)).unwrap_or(channels)
 }
 
 /// Gradient elements that one cube of the first stage sums at the least.

@@ -135,8 +135,7 @@ fn stored(values: &[f64], shape: &[usize], dtype: DType, device: Device) -> Resu
 /// Column `[fh]` and row `[fw]` whose outer product the filter is up to rounding, for [`upfirdn2d_separable`]; nothing where its rank is not 1.
 ///
 /// It reads the filter back from its device: call it where a filter is made, not where it is used. Errors: a filter of another rank than 2.
-pub fn separate(
-    filter: &Tensor, // [fh, fw]
+pub fn separate(filter: &Tensor, // [fh, fw]
 ) -> Result<Option<[Tensor; 2]>> {
     let &[fh, fw] = filter.shape() else {
         return Err(TensorError::shape("separate", format!("the filter {:?} must be [fh, fw]", filter.shape())));
@@ -162,7 +161,9 @@ pub fn filter_taps(filter: &Tensor) -> Result<[usize; 2]> {
     match *filter.shape() {
         [fh, fw] => Ok([fh, fw]),
         [taps] => Ok([taps; 2]),
-        _ => Err(TensorError::shape("upfirdn2d", format!("the filter {:?} must be [fh, fw] or [taps]", filter.shape()))),
+        _ => {
+            Err(TensorError::shape("upfirdn2d", format!("the filter {:?} must be [fh, fw] or [taps]", filter.shape())))
+        }
     }
 }
 

@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn a_ring_of_the_reads_holds_what_the_outputs_of_a_period_need() {
-        for (up, down, taps) in [(1, 1, 4), (2, 1, 4), (1, 2, 4), (2, 1, 3), (1, 3, 2), (3, 2, 7), (2, 3, 1), (4, 1, 12)] {
+        for (up, down, taps) in
+            [(1, 1, 4), (2, 1, 4), (1, 2, 4), (2, 1, 3), (1, 3, 2), (3, 2, 7), (2, 3, 1), (4, 1, 12)]
+        {
             let p = Pattern { up, down, taps };
             let mut ring = vec![None; p.reads()];
             (0..p.known()).for_each(|i| ring[i % p.reads()] = Some(i));

@@ -98,7 +98,7 @@ impl Problem {
     /// Errors: another rank than 4 and 2, an empty axis, a zero factor, a gain that is not finite, pads that leave no output.
     pub fn new(x: &[usize], filter: &[usize], params: &Upfirdn2d) -> Result<Self> {
         let &[fh, fw] = filter else {
-            return Err(TensorError::shape(OP, format!("the filter {filter:?} must be [fh, fw]")));
+            return Err(TensorError::shape(OP, format!("the filter {filter:?} must be [fh, fw] or [taps]")));
         };
         Self::checked(x, [fh, fw], params, false)
     }

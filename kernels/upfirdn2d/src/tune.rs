@@ -35,7 +35,8 @@ pub struct GatherTile {
 pub struct SlideTile {
     /// Units of a cube.
     pub units: u32,
-    /// Output columns of a strip, a multiple of the x axis' `up`: more share more of the inputs, and take more registers.
+    /// Output columns of a strip, a multiple of the x axis' `up`: more share more of the inputs, and take more registers. Eight channels of
+    /// half types may leave room for fewer.
     pub columns: usize,
     /// Output rows of a strip: more share more of the filtered rows, and leave fewer units. Rounded to whole periods of the pattern.
     pub rows: usize,
@@ -44,7 +45,7 @@ pub struct SlideTile {
 /// Bytes of the widest load: four channels of f32, eight of a half type.
 const LOAD_BYTES: usize = 16;
 /// Numbers that a unit holds in registers at most, of the 255 that it has.
-const MOST_HELD: usize = 112;
+const MOST_HELD: usize = 96;
 /// Multiply-adds of vectors in the code of a period at most, so that it stays in the instruction cache.
 const MOST_UNROLLED: usize = 512;
 /// Units that fill a large GPU: as long as there are as many, longer strips are better.
@@ -71,33 +72,43 @@ impl SlideTile {
         }
         let [ay, ax] = p.axes;
         let ((y, origin_y), (x, origin_x)) = (Pattern::of(&ay, p.flip)?, Pattern::of(&ax, p.flip)?);
-        if !self.columns.is_multiple_of(x.up) || self.columns == 0 {
-            return None;
-        }
-        let shape = Shape { columns: self.columns, y, x };
-        let unrolled = y.advance() * self.columns * x.reads() + y.period() * self.columns * y.reads();
-        let held = shape.span() + self.columns * y.reads();
-        let fits = |&w: &usize| p.channels.is_multiple_of(w) && w * element_size <= LOAD_BYTES && w * held <= MOST_HELD;
-        let vector_width = [8, 4, 2, 1].into_iter().filter(|&w| w <= widest).find(fits)?;
+        let fits = |&(vector_width, columns): &(usize, usize)| {
+            let shape = Shape { columns, y, x };
+            p.channels.is_multiple_of(vector_width)
+                && vector_width * element_size <= LOAD_BYTES
+                && vector_width * (shape.span() + columns * y.reads()) <= MOST_HELD
+        };
+        // Whole loads are worth more than shared columns.
+        let widths = [8, 4, 2, 1].into_iter().filter(|&w| w <= widest);
+        let columns = || [self.columns, x.up].into_iter().filter(|&c| c > 0 && c.is_multiple_of(x.up));
+        let (vector_width, columns) = widths.flat_map(|w| columns().map(move |c| (w, c))).find(fits)?;
+        let unrolled = y.advance() * columns * x.reads() + y.period() * columns * y.reads();
         let periods = (self.rows / y.period()).max(1);
         let strips = [
             (ay.outputs() + origin_y.shift).div_ceil(periods * y.period()),
-            (ax.outputs() + origin_x.shift).div_ceil(self.columns),
+            (ax.outputs() + origin_x.shift).div_ceil(columns),
         ];
-        (unrolled <= MOST_UNROLLED).then_some(Plan { shape, origins: [origin_y, origin_x], vector_width, periods, strips })
+        (unrolled <= MOST_UNROLLED).then_some(Plan {
+            shape: Shape { columns, y, x },
+            origins: [origin_y, origin_x],
+            vector_width,
+            periods,
+            strips,
+        })
     }
 
-    /// Units of all cubes, and whether the tile is legal, in f32.
+    /// Units of all cubes in f32; nothing where the tile is not legal as it is.
     fn count(&self, p: &Problem) -> Option<usize> {
-        let plan = self.plan(p, 4, 4)?;
+        let plan = self.plan(p, 4, 4).filter(|plan| plan.shape.columns == self.columns)?;
         Some(p.batch * plan.strips.iter().product::<usize>() * (p.channels / plan.vector_width))
     }
 
-    /// Two columns, or the fewest that the pattern allows, and the longest strips with which a large GPU is full.
+    /// Two columns, or one where inputs are skipped and neighbours share few, and the longest strips with which a large GPU is full.
     fn fitting(p: &Problem) -> Option<Self> {
-        let up = Pattern::of(&p.axes[1], p.flip)?.0.up;
+        let Pattern { up, down, .. } = Pattern::of(&p.axes[1], p.flip)?.0;
         let tile = |columns: usize, rows: usize| Self { units: 128, columns, rows };
-        let columns = [up.next_multiple_of(2), up].into_iter().find(|&c| tile(c, 1).count(p).is_some())?;
+        let wide = if down > 1 { 1 } else { 2_usize };
+        let columns = [wide.next_multiple_of(up), up].into_iter().find(|&c| tile(c, 1).count(p).is_some())?;
         let full = |rows: &usize| tile(columns, *rows).count(p).is_some_and(|units| units >= FULL);
         Some(tile(columns, [64, 32, 16, 8].into_iter().find(full).unwrap_or(4)))
     }

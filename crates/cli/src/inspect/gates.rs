@@ -13,13 +13,14 @@ use super::{
 const SPILLED_BYTES: u32 = 16;
 
 /// Kernels whose loops are fed from global memory, which must come in full vectors where the shapes allow vectors of four.
-const STREAMING: [&str; 7] = [
+const STREAMING: [&str; 8] = [
     "bias_act::forward",
     "layer_norm::forward",
     "modulated_conv2d::conv",
     "query_attention::forward",
     "tensor::matmul",
     "upfirdn2d::gather",
+    "upfirdn2d::slide",
     "window_attention::forward",
 ];
 

@@ -1,9 +1,9 @@
 //! The separable form: each unit slides down a strip of the image, and keeps the filtered rows that the next outputs read in registers.
 //!
 //! A unit owns one vector of channels of a few neighbouring output columns. It reads the input columns under them row by row, filters each
-//! row once, and makes each output from the last filtered rows. Neighbouring units read neighbouring channels of the same rows at about the
-//! same time, so the columns that two strips share come from the first-level cache; shared memory would move the same bytes and cost
-//! barriers. Everything that the factors and the number of taps decide is known at compile time.
+//! row once, and makes each output from the last filtered rows. The units of a cube are a line of channels of neighbouring strips: they read
+//! whole cache lines of the same rows at about the same time, so the columns that two strips share come from the first-level cache; shared
+//! memory would move the same bytes and cost barriers. Everything that the factors and the number of taps decide is known at compile time.
 
 use cubecl::prelude::*;
 
@@ -16,6 +16,8 @@ pub(crate) struct Strips {
     pub(crate) height: i32,
     pub(crate) width: i32,
     pub(crate) channels: u32,
+    /// Of these as many are of neighbouring units; they divide the channels.
+    pub(crate) line: u32,
     pub(crate) out_height: i32,
     pub(crate) out_width: i32,
     /// Strips side by side.
@@ -37,15 +39,16 @@ pub(crate) struct Strips {
     pub(crate) gain: f32,
 }
 
-/// Where a strip begins: its input and its output pixel, and the places of both in their tensors.
+/// Where a strip begins: its input and its output pixel, and the places of both in their tensors. A pixel outside has a place that wraps
+/// around, and comes back where the strip enters the image.
 #[derive(CubeType, Clone, Copy)]
 struct Strip {
     iy: i32,
     ix: i32,
     oy: i32,
     ox: i32,
-    input: i32,
-    output: i32,
+    input: u32,
+    output: u32,
 }
 
 /// What is compile-time about the code.
@@ -75,10 +78,12 @@ pub(crate) fn slide<F: Float, N: Size>(
     #[define(F)] _dtype: StorageType,
 ) {
     let unit = ABSOLUTE_POS as u32;
-    let c = unit % g.channels;
-    let strip = unit / g.channels;
+    let strip = unit / g.line;
     let left = (strip % g.across) as i32;
     let strip = strip / g.across;
+    let lines = g.channels / g.line;
+    let c = (strip % lines) * g.line + unit % g.line;
+    let strip = strip / lines;
     let top = (strip % g.down) as i32;
     let image = strip / g.down;
     if image >= g.images {
@@ -100,14 +105,13 @@ pub(crate) fn slide<F: Float, N: Size>(
     let ix = g.first_x + left * comptime!((s.columns / s.x.up * s.x.down) as i32);
     let oy = top * g.periods * comptime!(s.y.period() as i32) - g.shift_y;
     let ox = left * comptime!(s.columns as i32) - g.shift_x;
-    let channels = g.channels as i32;
     let begin = Strip {
         iy,
         ix,
         oy,
         ox,
-        input: ((image as i32 * g.height + iy) * g.width + ix) * channels + c as i32,
-        output: ((image as i32 * g.out_height + oy) * g.out_width + ox) * channels + c as i32,
+        input: ((image * g.height as u32 + iy as u32) * g.width as u32 + ix as u32) * g.channels + c,
+        output: ((image * g.out_height as u32 + oy as u32) * g.out_width as u32 + ox as u32) * g.channels + c,
     };
     // The last strip may reach beyond the image; it need not go there.
     let left_over = (g.out_height - oy + comptime!(s.y.period() as i32 - 1)) / comptime!(s.y.period() as i32);
@@ -142,13 +146,12 @@ fn walk<F: Float, N: Size>(
     #[comptime] s: Shape,
     #[comptime] tests: bool,
 ) {
-    let channels = g.channels as i32;
-    let (input_row, output_row) = (g.width * channels, g.out_width * channels);
+    let (input_row, output_row) = (g.width as u32 * g.channels, g.out_width as u32 * g.channels);
     // Filtered rows `[reads, columns]`: row r of a period is in place r mod reads, period after period.
     let mut ring = Array::<Vector<f32, N>>::new(comptime!(s.y.reads() * s.columns));
     #[unroll]
     for r in 0..comptime!(s.y.known()) {
-        let at = begin.input + r as i32 * input_row;
+        let at = begin.input + r as u32 * input_row;
         filter_row::<F, N>(x, taps_x, &mut ring, g, begin.iy + r as i32, begin.ix, at, r, s, tests);
     }
     let mut iy = begin.iy;
@@ -160,7 +163,7 @@ fn walk<F: Float, N: Size>(
         for q in 0..comptime!(s.y.period()) {
             #[unroll]
             for r in comptime!(s.y.fresh(q))..comptime!(s.y.end(q)) {
-                let at = input + r as i32 * input_row;
+                let at = input + r as u32 * input_row;
                 filter_row::<F, N>(x, taps_x, &mut ring, g, iy + r as i32, begin.ix, at, r, s, tests);
             }
             #[unroll]
@@ -171,7 +174,7 @@ fn walk<F: Float, N: Size>(
                     let place = comptime!((s.y.first(q) + k) % s.y.reads() * s.columns + j);
                     sum += ring[place] * Vector::new(taps_y[comptime!(s.y.tap(q) + k * s.y.up)]);
                 }
-                let at = output + q as i32 * output_row + j as i32 * channels;
+                let at = output + q as u32 * output_row + j as u32 * g.channels;
                 if tests {
                     let (row, column) = (oy + q as i32, begin.ox + j as i32);
                     if row >= 0 && row < g.out_height && column >= 0 && column < g.out_width {
@@ -184,8 +187,8 @@ fn walk<F: Float, N: Size>(
         }
         iy += comptime!(s.y.advance() as i32);
         oy += comptime!(s.y.period() as i32);
-        input += comptime!(s.y.advance() as i32) * input_row;
-        output += comptime!(s.y.period() as i32) * output_row;
+        input += comptime!(s.y.advance() as u32) * input_row;
+        output += comptime!(s.y.period() as u32) * output_row;
     }
 }
 
@@ -198,7 +201,7 @@ fn filter_row<F: Float, N: Size>(
     g: &Strips,
     iy: i32,
     ix: i32,
-    at: i32,
+    at: u32,
     #[comptime] row: usize,
     #[comptime] s: Shape,
     #[comptime] tests: bool,
@@ -206,7 +209,7 @@ fn filter_row<F: Float, N: Size>(
     let mut line = Array::<Vector<f32, N>>::new(comptime!(s.span()));
     #[unroll]
     for i in 0..comptime!(s.span()) {
-        let place = at + i as i32 * g.channels as i32;
+        let place = at + i as u32 * g.channels;
         if tests {
             let mut v = Vector::<f32, N>::new(0.0);
             let column = ix + i as i32;
