@@ -1,7 +1,7 @@
 //! StyleGAN2's modulated convolution and styled layer, from the primitive, the resampling filter and a few small tensors.
 
 use swinstyle_tensor::{Result, Tensor, TensorError, launch};
-use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d};
+use swinstyle_upfirdn2d::{Upfirdn2d, filter_taps, upfirdn2d};
 
 use crate::{
     ConvGeometry, Fused, LeakyRelu, UpForm, check, epilogue::noise_bias_act, extents, fused_conv2d, launch::TapEnergy,
@@ -23,7 +23,7 @@ pub struct ModulatedConv<'a> {
     pub eps: f64,
     /// Factor on the weight, `1/√(I·kh·kw)` for an equalised learning rate.
     pub weight_gain: f64,
-    /// Resampling filter `[fh, fw]`, needed with up or down.
+    /// Resampling filter `[fh, fw]`, or `[taps]` for its outer product with itself, needed with up or down.
     pub fir: Option<&'a Tensor>,
 }
 
@@ -126,7 +126,7 @@ fn modulated(
 pub(crate) fn polyphase(
     x: &Tensor,      // [N, H, W, I]
     weight: &Tensor, // [kh, kw, I, O]
-    fir: &Tensor,    // [fh, fw]
+    fir: &Tensor,    // [fh, fw] or [taps]
     fused: &Fused,
 ) -> Result<Tensor> {
     let (kernel, input) = extents(OP, x, weight)?;
@@ -186,8 +186,5 @@ fn down_pads(fir: &Tensor, kernel: [usize; 2]) -> Result<[[isize; 2]; 2]> {
 }
 
 fn fir_taps(fir: &Tensor) -> Result<[isize; 2]> {
-    match *fir.shape() {
-        [fh, fw] => Ok([fh as isize, fw as isize]),
-        _ => Err(TensorError::shape(OP, format!("the filter {:?} must be [fh, fw]", fir.shape()))),
-    }
+    Ok(filter_taps(fir)?.map(|taps| taps as isize))
 }

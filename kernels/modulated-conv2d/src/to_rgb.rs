@@ -1,7 +1,7 @@
 //! StyleGAN2's layer to RGB: a modulated 1×1 convolution to few channels and the upsampled image of the level below, in one pass.
 
 use swinstyle_tensor::{Backward, Result, Tensor, TensorError, launch};
-use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d, upsample2d};
+use swinstyle_upfirdn2d::{Upfirdn2d, filter_taps, upfirdn2d, upsample2d};
 
 use crate::{
     ConvGeometry, Problem, check, gradients,
@@ -22,7 +22,7 @@ const GAIN: f64 = 4.0;
 /// `y = conv1×1(x ⊙ s, g·W) + bias + upsample(skip)` (arXiv 1912.04958, §4.1: output skips), x read once and y written once.
 ///
 /// x `[N, H, W, I]`, weight `[1, 1, I, O]`, style `[N, I]`, bias `[O]`; skip is the image of half the size `[N, H/2, W/2, O]` with the
-/// filter `[fh, fw]` that doubles it as [`upsample2d`] does. Where x is of a half type, the result is f32 and so are bias, skip and
+/// filter `[fh, fw]` or `[taps]` that doubles it as [`upsample2d`] does. Where x is of a half type, the result is f32 and so are bias, skip and
 /// filter: the image is a sum over all levels. Differentiable in all of them, to any order.
 ///
 /// Errors: shapes that do not fit each other, a kernel of more than one tap, mixed devices or types.
@@ -32,7 +32,7 @@ pub fn to_rgb(
     style: &Tensor,                   // [N, I]
     weight_gain: f64,                 // g
     bias: &Tensor,                    // [O]
-    skip: Option<(&Tensor, &Tensor)>, // [N, H/2, W/2, O], [fh, fw]
+    skip: Option<(&Tensor, &Tensor)>, // [N, H/2, W/2, O], [fh, fw] or [taps]
 ) -> Result<Tensor> {
     let (&[n, h, w, i], &[1, 1, _, o]) = (x.shape(), weight.shape()) else {
         let detail = format!("x {:?} must be [N, H, W, I] and the weight {:?} [1, 1, I, O]", x.shape(), weight.shape());
@@ -41,15 +41,10 @@ pub fn to_rgb(
     let problem = Problem::new(x.shape(), weight.shape(), &ConvGeometry::same([1, 1], [h, w]))?;
     check(OP, "style", Some(style), &[n, i])?;
     check(OP, "bias", Some(bias), &[o])?;
-    if let Some((skip, filter)) = skip {
+    if let Some((skip, _)) = skip {
         let fits = matches!(*skip.shape(), [sn, sh, sw, so] if [sn, 2 * sh, 2 * sw, so] == [n, h, w, o]);
-        if !fits || filter.shape().len() != 2 {
-            let detail = format!(
-                "skip {:?} with filter {:?} for an image of {:?}",
-                skip.shape(),
-                filter.shape(),
-                problem.output_shape()
-            );
+        if !fits {
+            let detail = format!("skip {:?} for an image of {:?}", skip.shape(), problem.output_shape());
             return Err(TensorError::shape(OP, detail));
         }
     }
@@ -63,7 +58,7 @@ pub fn to_rgb(
             None => Ok(y),
         };
     }
-    let kernel = ToRgb { problem, skip: skip.map(|(_, filter)| Skip::of(filter.shape())) };
+    let kernel = ToRgb { problem, skip: skip.map(|(_, filter)| Skip::of(filter)).transpose()? };
     let mut inputs = vec![x, weight, &pre, bias];
     inputs.extend(skip.iter().flat_map(|(skip, filter)| [*skip, *filter]));
     let y = launch(&kernel, &inputs)?.remove(0);
@@ -85,10 +80,11 @@ pub fn to_rgb(
 }
 
 impl Skip {
-    fn of(filter: &[usize]) -> Self {
+    fn of(filter: &Tensor) -> Result<Self> {
+        let taps = filter_taps(filter)?;
         // As `upsample2d` splits them.
-        let before = |taps: usize| (taps as isize - 1).div_euclid(2) + 1;
-        Self { taps: [filter[0], filter[1]], pad: [before(filter[0]), before(filter[1])], gain: GAIN }
+        let pad = taps.map(|t| (t as isize - 1).div_euclid(2) + 1);
+        Ok(Self { taps, separable: filter.shape().len() == 1, pad, gain: GAIN })
     }
 
     /// The gradient of the doubling in its image.

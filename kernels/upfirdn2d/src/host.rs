@@ -12,6 +12,7 @@ use swinstyle_kit::{
 use swinstyle_tensor::{DType, Scalar, simd};
 
 use crate::{
+    pattern::gcd,
     problem::{Axis, Problem},
     tune::HostBlueprint,
 };
@@ -55,10 +56,6 @@ impl Polyphase {
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 /// One round: the filter rows that are combined, and the row taps applied to their sum.
 struct Round<T> {
     /// Column taps `[phases of y, reads of y]`.
@@ -67,15 +64,15 @@ struct Round<T> {
     row: Vec<T>,
 }
 
-/// The filter in correlation order, with the gain.
-fn correlation_kernel<T: Scalar>(p: &Problem, filter: &[T]) -> Vec<T> {
-    let gain = T::from_f64(p.gain);
+/// A filter, or one factor of it, in correlation order and scaled.
+fn correlation_kernel<T: Scalar>(p: &Problem, filter: &[T], gain: f64) -> Vec<T> {
+    let gain = T::from_f64(gain);
     let scaled = filter.iter().map(|&f| f * gain);
     if p.flip { scaled.collect() } else { scaled.rev().collect() }
 }
 
 /// Column and row whose outer product is `kernel` up to the type's rounding, if it has rank one.
-fn separate<T: Scalar>(kernel: &[T], [fh, fw]: [usize; 2]) -> Option<(Vec<T>, Vec<T>)> {
+pub(crate) fn separate<T: Scalar>(kernel: &[T], [fh, fw]: [usize; 2]) -> Option<(Vec<T>, Vec<T>)> {
     let k: Vec<f64> = kernel.iter().map(|v| v.to_f64()).collect();
     let pivot = (0..k.len()).max_by(|&a, &b| k[a].abs().total_cmp(&k[b].abs()))?;
     let (i0, j0, top) = (pivot / fw, pivot % fw, k[pivot]);
@@ -90,10 +87,15 @@ fn separate<T: Scalar>(kernel: &[T], [fh, fw]: [usize; 2]) -> Option<(Vec<T>, Ve
     (0..k.len()).all(close).then(|| (narrow(column), narrow(row)))
 }
 
-fn rounds<T: Scalar>(p: &Problem, [py, px]: [&Polyphase; 2], filter: &[T]) -> Vec<Round<T>> {
+fn rounds<T: Scalar>(p: &Problem, [py, px]: [&Polyphase; 2], filter: &[&[T]]) -> Vec<Round<T>> {
     let [ay, ax] = p.axes;
-    let kernel = correlation_kernel(p, filter);
     let round = |column: &[T], row: &[T]| Round { column: py.deal(column, ay.up), row: px.deal(row, ax.up) };
+    let kernel = match filter {
+        [column, row] => {
+            return vec![round(&correlation_kernel(p, column, p.gain), &correlation_kernel(p, row, 1.0))];
+        }
+        _ => correlation_kernel(p, filter[0], p.gain),
+    };
     if let Some((column, row)) = separate(&kernel, p.filter_shape()) {
         return vec![round(&column, &row)];
     }
@@ -101,8 +103,8 @@ fn rounds<T: Scalar>(p: &Problem, [py, px]: [&Polyphase; 2], filter: &[T]) -> Ve
     (0..ay.taps).map(|i| round(&unit(i), &kernel[i * ax.taps..][..ax.taps])).collect()
 }
 
-/// y `[N, OH, OW, C]` from x `[N, H, W, C]` and the filter `[fh, fw]`.
-pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], filter: &[T], y: &mut [T]) {
+/// y `[N, OH, OW, C]` from x `[N, H, W, C]` and the filter `[fh, fw]`, or its column `[fh]` and row `[fw]`.
+pub(crate) fn forward<T: Scalar>(p: &Problem, x: &[T], filter: &[&[T]], y: &mut [T]) {
     let [ay, ax] = p.axes;
     let phases = [Polyphase::new(&ay), Polyphase::new(&ax)];
     let rounds = rounds(p, [&phases[0], &phases[1]], filter);

@@ -8,13 +8,16 @@ use swinstyle_kit::{
 use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
-    cube::{self, GeometryLaunch},
+    cube::{
+        self, GeometryLaunch,
+        slide::{self, StripsLaunch},
+    },
     host,
     problem::Problem,
-    tune::Blueprint,
+    tune::{Blueprint, GatherTile, SlideTile},
 };
 
-/// Image `[N, H, W, C]` and filter `[fh, fw]` to image `[N, OH, OW, C]`.
+/// Image `[N, H, W, C]` and filter `[fh, fw]`, or its column `[fh]` and row `[fw]`, to image `[N, OH, OW, C]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Forward(pub(crate) Problem);
 
@@ -28,7 +31,7 @@ impl Kernel for Forward {
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        host::forward(&self.0, inputs[0], inputs[1], outputs[0]);
+        host::forward(&self.0, inputs[0], &inputs[1..], outputs[0]);
         Ok(())
     }
 
@@ -101,7 +104,7 @@ fn check_length(op: &'static str, buffers: &[&CubeArg]) -> Result<()> {
     }
 }
 
-/// y from `[x, filter]` with the given blueprint.
+/// y from `[x, filter]` or `[x, column, row]` with the given blueprint.
 pub(crate) fn forward<R: Runtime>(
     client: &ComputeClient<R>,
     p: &Problem,
@@ -109,14 +112,37 @@ pub(crate) fn forward<R: Runtime>(
     inputs: &[CubeArg],
     outputs: &[CubeArg],
 ) -> Result<()> {
-    let ([x, filter], [y]) = (inputs, outputs) else {
-        return Err(TensorError::shape("upfirdn2d", "two inputs and one output expected"));
+    let (x, filter, row, y) = match (inputs, outputs) {
+        // A filter that is whole has no row; the kernel does not read it then.
+        ([x, filter], [y]) if !p.separable => (x, filter, filter, y),
+        ([x, column, row], [y]) if p.separable => (x, column, row, y),
+        _ => {
+            return Err(TensorError::shape(
+                "upfirdn2d",
+                "an image, a filter or its two factors, and one output expected",
+            ));
+        }
     };
     check_length("upfirdn2d", &[x, y])?;
-    let (width, units) = (blueprint.vector_width, blueprint.units);
+    match blueprint {
+        Blueprint::Gather(tile) => gather(client, p, tile, x, [filter, row], y),
+        Blueprint::Slide(tile) => slide(client, p, tile, x, [filter, row], y),
+    }
+}
+
+fn gather<R: Runtime>(
+    client: &ComputeClient<R>,
+    p: &Problem,
+    tile: &GatherTile,
+    x: &CubeArg,
+    [filter, row]: [&CubeArg; 2],
+    y: &CubeArg,
+) -> Result<()> {
+    let GatherTile { vector_width: width, units } = *tile;
     let dtype = storage_type("upfirdn2d", client, y.dtype)?;
     let cubes = (y.len / width).div_ceil(units as usize);
-    // SAFETY: the kernel returns beyond `y`, reads x only at rows and columns that it has checked, and the filter below fh·fw.
+    // SAFETY: the kernel returns beyond `y`, reads x only at rows and columns that it has checked, and the filter or its factors below
+    // their lengths.
     unsafe {
         cube::gather::launch_unchecked::<R>(
             client,
@@ -125,12 +151,79 @@ pub(crate) fn forward<R: Runtime>(
             width,
             x.array(),
             filter.array(),
+            row.array(),
             y.array(),
             geometry(p, width),
+            p.separable,
             dtype,
         );
     }
     Ok(())
+}
+
+fn slide<R: Runtime>(
+    client: &ComputeClient<R>,
+    p: &Problem,
+    tile: &SlideTile,
+    x: &CubeArg,
+    [column, row]: [&CubeArg; 2],
+    y: &CubeArg,
+) -> Result<()> {
+    let hardware = &client.properties().hardware;
+    let Some(plan) = tile.plan(p, y.dtype.size(), hardware.max_vector_size) else {
+        return Err(TensorError::shape("upfirdn2d", format!("{tile:?} is not legal for {p:?}")));
+    };
+    let dtype = storage_type("upfirdn2d", client, y.dtype)?;
+    let [ay, ax] = p.axes;
+    let [oy, ox] = plan.origins;
+    let channels = p.channels / plan.vector_width;
+    let [down, across] = plan.strips;
+    let units = p.batch * down * across * channels;
+    let strips = StripsLaunch::new(
+        p.batch as u32,
+        ay.inputs as i32,
+        ax.inputs as i32,
+        channels as u32,
+        line(channels) as u32,
+        ay.outputs() as i32,
+        ax.outputs() as i32,
+        across as u32,
+        down as u32,
+        plan.periods as i32,
+        oy.first as i32,
+        ox.first as i32,
+        oy.shift as i32,
+        ox.shift as i32,
+        oy.tap as i32,
+        ox.tap as i32,
+        oy.tap_step as i32,
+        ox.tap_step as i32,
+        p.gain as f32,
+    );
+    // SAFETY: units beyond the last image return; strips that do not lie inside of x and y test each row and column; `Pattern` keeps the
+    // taps inside of the factors.
+    unsafe {
+        slide::slide::launch_unchecked::<R>(
+            client,
+            glue::grid(units.div_ceil(tile.units as usize)),
+            CubeDim::new_1d(tile.units),
+            plan.vector_width,
+            x.array(),
+            column.array(),
+            row.array(),
+            y.array(),
+            strips,
+            plan.shape,
+            dtype,
+        );
+    }
+    Ok(())
+}
+
+/// Neighbouring vectors of channels that a cube of strips takes: about a cache line, so that it holds many strips side by side and reads
+/// few columns that belong to others.
+fn line(channels: usize) -> usize {
+    (4..=8).rev().find(|&l| channels.is_multiple_of(l)).unwrap_or(channels)
 }
 
 /// Gradient elements that one cube of the first stage sums at the least.

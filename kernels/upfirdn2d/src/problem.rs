@@ -75,7 +75,7 @@ impl Axis {
     }
 }
 
-/// A validated resampling of an `[N, H, W, C]` image by an `[fh, fw]` filter.
+/// A validated resampling of an `[N, H, W, C]` image by an `[fh, fw]` filter, or by its factors `[fh]` and `[fw]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Problem {
     /// N.
@@ -88,6 +88,8 @@ pub struct Problem {
     pub flip: bool,
     /// Factor on the result.
     pub gain: f64,
+    /// Whether the filter is given as a column and a row whose outer product it is.
+    pub separable: bool,
 }
 
 impl Problem {
@@ -95,10 +97,26 @@ impl Problem {
     ///
     /// Errors: another rank than 4 and 2, an empty axis, a zero factor, a gain that is not finite, pads that leave no output.
     pub fn new(x: &[usize], filter: &[usize], params: &Upfirdn2d) -> Result<Self> {
-        let (&[batch, height, width, channels], &[fh, fw]) = (x, filter) else {
-            let detail = format!("x {x:?} must be [N, H, W, C] and the filter {filter:?} [fh, fw]");
+        let &[fh, fw] = filter else {
+            return Err(TensorError::shape(OP, format!("the filter {filter:?} must be [fh, fw] or [taps]")));
+        };
+        Self::checked(x, [fh, fw], params, false)
+    }
+
+    /// [`new`](Self::new) for a filter that is the outer product of a column `[fh]` and a row `[fw]`. Errors: those of it.
+    pub fn separable(x: &[usize], column: &[usize], row: &[usize], params: &Upfirdn2d) -> Result<Self> {
+        let (&[fh], &[fw]) = (column, row) else {
+            let detail = format!("the filter's column {column:?} and row {row:?} must be [fh] and [fw]");
             return Err(TensorError::shape(OP, detail));
         };
+        Self::checked(x, [fh, fw], params, true)
+    }
+
+    fn checked(x: &[usize], filter: [usize; 2], params: &Upfirdn2d, separable: bool) -> Result<Self> {
+        let &[batch, height, width, channels] = x else {
+            return Err(TensorError::shape(OP, format!("x {x:?} must be [N, H, W, C]")));
+        };
+        let [fh, fw] = filter;
         if x.contains(&0) || filter.contains(&0) {
             return Err(TensorError::shape(OP, format!("x {x:?} or filter {filter:?} is empty")));
         }
@@ -107,7 +125,7 @@ impl Problem {
             Axis { inputs: height, taps: fh, up: up[0], down: down[0], pad: [pad[0], pad[1]] },
             Axis { inputs: width, taps: fw, up: up[1], down: down[1], pad: [pad[2], pad[3]] },
         ];
-        let problem = Self { batch, channels, axes, flip, gain };
+        let problem = Self { batch, channels, axes, flip, gain, separable };
         problem.validate()?;
         Ok(problem)
     }
@@ -186,7 +204,8 @@ impl swinstyle_kit::Problem for Problem {
 
     fn min_bytes(&self, element_size: usize) -> u64 {
         let count = |s: [usize; 4]| s.iter().product::<usize>();
-        let taps = self.axes[0].taps * self.axes[1].taps;
+        let [fh, fw] = self.filter_shape();
+        let taps = if self.separable { fh + fw } else { fh * fw };
         ((count(self.input_shape()) + count(self.output_shape()) + taps) * element_size) as u64
     }
 }

@@ -189,6 +189,7 @@ mod tests {
             "window_attention/64x64x96_w4_s2/fwd",
             "window_attention/32x32x192_w8_s4/fwd+bwd",
             "query_attention/m18_n1024_c512/fwd",
+            "query_attention/32x32x192_w8/fwd+bwd",
             "modconv/512to512_32_up1/fwd",
             "modconv/64to32_128_up2/fwd+bwd",
             "upfirdn2d/64x256_u1d2/fwd+bwd",
@@ -200,7 +201,7 @@ mod tests {
         ] {
             assert!(names.iter().any(|n| n == name), "{name} is not among {names:?}");
         }
-        assert_eq!(names.len(), 25);
+        assert_eq!(names.len(), 27);
         let gpu: Vec<String> = cases(Device::Cuda(0)).into_iter().map(|c| c.name).collect();
         assert!(gpu.iter().any(|n| n == "stylegan2_1024/b1/fwd") && gpu.iter().any(|n| n.ends_with("_b64")));
     }

@@ -6,7 +6,7 @@ use swinstyle_query_attention::{
     Bias, QueryAttention, WindowQueryAttention, token_query_attention, window_query_attention,
 };
 use swinstyle_tensor::{DType, Device, Tensor, grad, no_grad, rng::Philox};
-use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
+use swinstyle_upfirdn2d::{Upfirdn2d, separable_filter, upfirdn2d};
 use swinstyle_window_attention::{WindowAttention, shifted_window_attention};
 
 use super::{Case, Work};
@@ -53,7 +53,7 @@ pub(super) fn cases(device: Device, dtype: DType) -> Vec<Case> {
         let params = Upfirdn2d { up: [up; 2], down: [down; 2], pad, flip: false, gain };
         pair(&mut cases, dtype, format!("upfirdn2d/{channels}x{edge}_u{up}d{down}"), move |device| {
             let x = normal(device, 0, &[batch, edge, edge, channels], 1.0)?;
-            let filter = setup_filter(&FIR, DType::F32, device)?;
+            let filter = separable_filter(&FIR, DType::F32, device)?;
             let forward = move |t: &[Tensor]| Ok(upfirdn2d(&t[0], &t[1], &params)?);
             Ok(Operation { leaves: 1, tensors: vec![x, filter], forward: Box::new(forward) })
         });
@@ -136,7 +136,7 @@ fn modulated(device: Device, batch: usize, channels: usize, edge: usize, up: usi
         normal(device, 0, &[batch, edge, edge, channels], 1.0)?,
         normal(device, 1, &[3, 3, channels, channels / up], std)?,
         normal(device, 2, &[batch, channels], 1.0)?,
-        setup_filter(&FIR, DType::F32, device)?,
+        separable_filter(&FIR, DType::F32, device)?,
     ];
     let forward = move |t: &[Tensor]| {
         let conv = ModulatedConv { up, down: 1, demodulate: true, eps: 1e-8, weight_gain: 1.0, fir: Some(&t[3]) };

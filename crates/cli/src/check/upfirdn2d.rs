@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use swinstyle_models::Layout;
-use swinstyle_upfirdn2d::{Upfirdn2d, upfirdn2d};
+use swinstyle_tensor::grad;
+use swinstyle_upfirdn2d::{Upfirdn2d, separate, upfirdn2d, upfirdn2d_separable};
 
 use super::{
     Fixture, Results,
@@ -22,8 +23,23 @@ pub(super) fn run(f: &Fixture) -> Result<Results> {
         gain: f.find("gain")?.unwrap_or(1.0),
     };
     let inputs = Inputs::read(f, |name| if name == "x" { Layout::Nchw } else { Layout::Plain })?;
-    case::run(f, &inputs, |x| {
+    let mut results = case::run(f, &inputs, |x| {
         let y = upfirdn2d(x.get("x")?, x.get("f")?, &params)?;
         Ok(vec![Named::new("y", y, Layout::Nchw)])
-    })
+    })?;
+    // The images of a filter that has factors are compared as those give them; what else the file holds still comes from the whole filter.
+    let (x, filter) = (inputs.get("x")?, inputs.get("f")?);
+    if filter.shape().len() == 2
+        && let Some([column, row]) = separate(filter)?
+    {
+        let y = upfirdn2d_separable(x, &column, &row, &params)?;
+        results.put("out.y".to_string(), &y, Layout::Nchw)?;
+        if f.has("grad.x") {
+            let cotangent = f.tensor("cot.y", Layout::Nchw)?;
+            if let Some(gradient) = &grad(&[(&y, Some(&cotangent))], &[x], false)?[0] {
+                results.put("grad.x".to_string(), gradient, Layout::Nchw)?;
+            }
+        }
+    }
+    Ok(results)
 }

@@ -21,6 +21,7 @@ const STREAMING: [&str; 8] = [
     "query_attention::forward",
     "tensor::matmul",
     "upfirdn2d::gather",
+    "upfirdn2d::slide",
     "window_attention::forward",
 ];
 

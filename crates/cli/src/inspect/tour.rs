@@ -185,12 +185,14 @@ fn attention(inputs: &Inputs) -> Result<()> {
 }
 
 fn resampling(inputs: &Inputs) -> Result<()> {
-    let filter = inputs.leaf(&[4, 4])?.detach();
+    let filters = [inputs.leaf(&[4, 4])?.detach(), inputs.leaf(&[4])?.detach()];
     for channels in [8, 3] {
         let x = inputs.leaf(&[1, 8, 8, channels])?;
         for (up, down) in [(1, 1), (2, 1), (1, 2), (3, 2)] {
             let params = Upfirdn2d { up: [up; 2], down: [down; 2], pad: [2, 1, 2, 1], flip: false, gain: 1.0 };
-            gradients(&upfirdn2d(&x, &filter, &params)?, &[&x])?;
+            for filter in &filters {
+                gradients(&upfirdn2d(&x, filter, &params)?, &[&x])?;
+            }
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use swinstyle_layer_norm::layer_norm;
 use swinstyle_modulated_conv2d::{ModulatedConv, modulated_conv2d};
 use swinstyle_query_attention::{QueryAttention, query_attention_kv};
 use swinstyle_tensor::{DType, Device, Tensor, grad, rng::Philox};
-use swinstyle_upfirdn2d::{setup_filter, upsample2d};
+use swinstyle_upfirdn2d::{separable_filter, upsample2d};
 use swinstyle_window_attention::{WindowAttention, window_attention};
 
 use crate::bench;
@@ -94,7 +94,7 @@ fn act(device: Device, scale: usize) -> Result<()> {
 
 fn resample(device: Device, _: usize) -> Result<()> {
     let x = normal(device, 0, &[1, 16, 16, 16])?;
-    let filter = setup_filter(&[1.0, 3.0, 3.0, 1.0], DType::F32, device)?;
+    let filter = separable_filter(&[1.0, 3.0, 3.0, 1.0], DType::F32, device)?;
     with_gradients(&upsample2d(&x, &filter, 2)?, &[&x])
 }
 

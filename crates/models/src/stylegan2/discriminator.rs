@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use swinstyle_bias_act::{Activation, bias_act};
 use swinstyle_modulated_conv2d::{LeakyRelu, conv2d_bias_act};
 use swinstyle_tensor::{Tensor, TensorError};
-use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d};
+use swinstyle_upfirdn2d::{Upfirdn2d, separable_filter, upfirdn2d};
 
 use super::{
     Channels, FIR, Features, GAIN, SLOPE,
@@ -90,7 +90,7 @@ impl Discriminator {
             }
         };
         let images = &images.to_dtype(p.get("convs.0.0.weight")?.dtype())?;
-        let filter = setup_filter(&FIR, images.dtype(), images.device())?;
+        let filter = separable_filter(&FIR, images.dtype(), images.device())?;
         let fir = |x: &Tensor, pad: isize, down: usize| {
             let spec = Upfirdn2d { down: [down, down], pad: [pad; 4], ..Upfirdn2d::default() };
             upfirdn2d(x, &filter, &spec)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use swinstyle_modulated_conv2d::{LeakyRelu, ModulatedConv, styled_conv2d, to_rgb};
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, rng::Philox};
-use swinstyle_upfirdn2d::setup_filter;
+use swinstyle_upfirdn2d::separable_filter;
 
 use super::{EPSILON, FIR, Generator, config::resolutions};
 use crate::{Init, Layout, Params, Result, Spec};
@@ -89,8 +89,8 @@ impl Generator {
         };
         let w_plus = &w_plus.to_dtype(p.get("input.input")?.dtype())?;
         let style = |i: usize| -> Result<Tensor> { Ok(w_plus.slice(1, i, 1)?.reshape(&[n, d])?) };
-        let filter = setup_filter(&FIR, w_plus.dtype(), w_plus.device())?;
-        let wide_filter = setup_filter(&FIR, w_plus.dtype().wide(), w_plus.device())?;
+        let filter = separable_filter(&FIR, w_plus.dtype(), w_plus.device())?;
+        let wide_filter = separable_filter(&FIR, w_plus.dtype().wide(), w_plus.device())?;
         let mut noise_of = |i: usize| noise.layer(p, i, n, w_plus.dtype(), w_plus.device());
         let mut keep = |name: String, t: &Tensor| {
             if let Some(f) = features.as_deref_mut() {

@@ -3,7 +3,7 @@
 use std::f64::consts::PI;
 
 use swinstyle_tensor::{DType, Device, Tensor, ops::Affine};
-use swinstyle_upfirdn2d::{Upfirdn2d, setup_filter, upfirdn2d, upsample2d};
+use swinstyle_upfirdn2d::{Upfirdn2d, separable_filter, upfirdn2d, upsample2d};
 
 use super::{Chance, Group};
 use crate::Result;
@@ -104,13 +104,13 @@ pub(super) fn draw(groups: &[Group], [height, width]: [usize; 2], chance: &mut C
 /// The resampling of place.
 #[derive(Debug, Clone)]
 pub(super) struct Geometry {
-    /// sym6 in two dimensions, of sum 1.
+    /// sym6, of sum 1, for both axes.
     filter: Tensor,
 }
 
 impl Geometry {
     pub(super) fn new(device: Device) -> Result<Self> {
-        Ok(Self { filter: setup_filter(&SYM6, DType::F32, device)? })
+        Ok(Self { filter: separable_filter(&SYM6, DType::F32, device)? })
     }
 
     /// Images `[N, H, W, C]` under their maps; those whose map is the identity keep their bits.

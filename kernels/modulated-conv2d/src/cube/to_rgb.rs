@@ -31,6 +31,8 @@ pub(crate) struct RgbTile {
     /// Output channels.
     pub(crate) channels: usize,
     pub(crate) units: usize,
+    /// The filter is the outer product of its taps with themselves.
+    pub(crate) separable: bool,
 }
 
 /// The doubled image at an output: the taps that meet a sample, two apart.
@@ -42,12 +44,11 @@ fn doubled<G: Float>(
     image: u32,
     pixel: u32,
     channel: u32,
-    #[comptime] channels: usize,
+    #[comptime] b: RgbTile,
 ) -> f32 {
     // `at + tap` must be even and at least 0, to be read at half of it.
     let at_y = (pixel / g.row) as i32 - g.pad_y;
     let at_x = (pixel % g.row) as i32 - g.pad_x;
-    let last = g.taps_y * g.taps_x - 1;
     let mut sum = 0.0f32;
     let mut ky = at_y & 1;
     while ky < g.taps_y {
@@ -59,8 +60,13 @@ fn doubled<G: Float>(
                 if ix >= 0 && ix < g.skip_width {
                     let from = ((image as i32 * g.skip_height + iy) * g.skip_width + ix) as u32;
                     // A true convolution turns the filter.
-                    let k = f32::cast_from(filter[(last - (ky * g.taps_x + kx)) as usize]);
-                    sum += k * f32::cast_from(skip[(from * channels as u32 + channel) as usize]);
+                    let k = if comptime!(b.separable) {
+                        f32::cast_from(filter[(g.taps_y - 1 - ky) as usize])
+                            * f32::cast_from(filter[(g.taps_x - 1 - kx) as usize])
+                    } else {
+                        f32::cast_from(filter[(g.taps_y * g.taps_x - 1 - (ky * g.taps_x + kx)) as usize])
+                    };
+                    sum += k * f32::cast_from(skip[(from * comptime!(b.channels as u32) + channel) as usize]);
                 }
                 kx += 2;
             }
@@ -77,7 +83,7 @@ pub(crate) fn to_rgb<F: Float, G: Float, N: Size>(
     style: &Array<Vector<F, N>>, // [N, I]
     bias: &Array<G>,             // [O]
     skip: &Array<G>,             // [N, H/2, W/2, O], if there is one
-    filter: &Array<G>,           // [fh, fw], if there is one
+    filter: &Array<G>,           // [fh, fw] or [taps], if there is one
     y: &mut Array<G>,            // [N, H, W, O]
     g: &Rgb,
     #[comptime] b: RgbTile,
@@ -154,7 +160,7 @@ pub(crate) fn to_rgb<F: Float, G: Float, N: Size>(
                 sum += shared[from + lane];
             }
             if g.taps_y > 0 {
-                sum += doubled::<G>(skip, filter, g, image, pixel, channel, channels);
+                sum += doubled::<G>(skip, filter, g, image, pixel, channel, b);
             }
             y[((image * g.pixels + pixel) * channels as u32 + channel) as usize] = G::cast_from(sum);
         }

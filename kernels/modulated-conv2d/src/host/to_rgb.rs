@@ -29,6 +29,11 @@ pub(crate) fn to_rgb<T: Scalar>(kernel: &ToRgb, inputs: &[&[T]], y: &mut [T]) ->
 fn add_doubled<T: Scalar>(skip: &Skip, image: &[T], filter: &[T], [h, w, o]: [usize; 3], y: &mut [T]) {
     let (sh, sw) = ((h / 2) as isize, w / 2);
     let [taps_y, taps_x] = skip.taps;
+    // A true convolution turns the filter.
+    let tap = |ky: usize, kx: usize| match skip.separable {
+        true => filter[taps_y - 1 - ky] * filter[taps_x - 1 - kx],
+        false => filter[(taps_y - 1 - ky) * taps_x + taps_x - 1 - kx],
+    };
     let gain = T::from_f64(skip.gain);
     y.par_chunks_mut((w * o).max(1)).with_min_len(8).enumerate().for_each(|(row, y)| {
         let (n, at) = (row / h, (row % h) as isize - skip.pad[0]);
@@ -39,8 +44,7 @@ fn add_doubled<T: Scalar>(skip: &Skip, image: &[T], filter: &[T], [h, w, o]: [us
             }
             let source = &image[(n * sh as usize + iy as usize) * sw * o..][..sw * o];
             for kx in 0..taps_x {
-                // A true convolution turns the filter.
-                let k = filter[(taps_y - 1 - ky) * taps_x + taps_x - 1 - kx] * gain;
+                let k = tap(ky, kx) * gain;
                 // Pixel 2q + parity reads sample q + shift.
                 let parity = (skip.pad[1] - kx as isize).rem_euclid(2);
                 let shift = (parity - skip.pad[1] + kx as isize) / 2;

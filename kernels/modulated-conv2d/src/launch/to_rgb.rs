@@ -23,8 +23,10 @@ const LANES: usize = 32;
 /// The image that is doubled and added.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Skip {
-    /// Taps of the filter, `[fh, fw]`.
+    /// Taps of the filter on y and x.
     pub(crate) taps: [usize; 2],
+    /// The filter is the outer product of its taps with themselves.
+    pub(crate) separable: bool,
     /// Zeros before the first sample of the zero-inserted image.
     pub(crate) pad: [isize; 2],
     /// Factor on the filter.
@@ -72,14 +74,14 @@ impl Kernel for ToRgb {
         let width = if p.in_channels.is_multiple_of(widest) { widest } else { glue::vector_width(&[p.in_channels]) };
         let vectors = p.in_channels / width;
         let lanes = vectors.next_power_of_two().min(LANES);
-        let tile = RgbTile { pixels: PIXELS, channels: p.out_channels, units: UNITS };
+        let s = self.skip.unwrap_or(Skip { taps: [0; 2], separable: false, pad: [0; 2], gain: 0.0 });
+        let tile = RgbTile { pixels: PIXELS, channels: p.out_channels, units: UNITS, separable: s.separable };
         let blocks = (height * pixels_x).div_ceil(PIXELS);
         let (skip, filter) = match skip {
             [skip, filter] => (skip, filter),
             // Any buffer stands for an absent one, which is not read.
             _ => (bias, bias),
         };
-        let s = self.skip.unwrap_or(Skip { taps: [0; 2], pad: [0; 2], gain: 0.0 });
         let groups = p.batch * blocks;
         // SAFETY: groups beyond the images, pixels beyond an image and vectors beyond the channels are skipped; taps read the skip image inside it.
         unsafe {

@@ -188,3 +188,26 @@ fn shapes_that_do_not_fit_are_errors() {
     bad(crate::modulated_conv2d(&x, &w, &s, &crate::ModulatedConv { up: 2, down: 2, ..m }), "up 2, down 2");
     bad(crate::modulated_conv2d(&x, &w, &s, &crate::ModulatedConv { up: 2, fir: None, ..m }), "filter");
 }
+
+#[test]
+fn a_filter_of_taps_resamples_like_its_outer_product() {
+    use swinstyle_upfirdn2d::{separable_filter, setup_filter};
+    let taps = [1.0, 3.0, 3.0, 2.0];
+    let (one, whole) = (
+        separable_filter(&taps, DType::F64, Device::Cpu).unwrap(),
+        setup_filter(&taps, DType::F64, Device::Cpu).unwrap(),
+    );
+    let operand = |name: &str, shape: &[usize]| data(name, shape, DType::F64);
+    let (x, style) = (operand("x", &[2, 4, 6, 3]), operand("s", &[2, 3]));
+    for (up, down) in [(2, 1), (1, 2)] {
+        for k in [1, 3] {
+            let weight = operand("w", &[k, k, 3, 2]);
+            let [a, b] = [&one, &whole].map(|fir| {
+                let conv =
+                    crate::ModulatedConv { up, down, demodulate: true, eps: 1e-8, weight_gain: 0.3, fir: Some(fir) };
+                crate::modulated_conv2d(&x, &weight, &style, &conv).unwrap()
+            });
+            assert_close(&format!("up {up}, down {down}, {k} taps"), &a, &b, 1e-13);
+        }
+    }
+}

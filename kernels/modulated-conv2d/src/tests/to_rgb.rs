@@ -8,18 +8,18 @@ use super::data;
 use crate::{ModulatedConv, modulated_conv2d, to_rgb};
 
 /// Batch, size, channels in and out, taps of a filter without any symmetry: pixels that no block divides, vectors of every width, fewer and
-/// more of them than a group of units.
-const CASES: [([usize; 2], usize, [usize; 2], [usize; 2]); 5] = [
-    ([2, 6], 4, [7, 3], [4, 4]),
-    ([1, 4], 6, [40, 3], [3, 6]),
-    ([3, 2], 2, [24, 1], [2, 2]),
-    ([1, 10], 8, [264, 4], [4, 4]),
-    ([1, 2], 4, [16, 6], [4, 3]),
+/// more of them than a group of units; one list of taps is a filter's factor.
+const CASES: [([usize; 2], usize, [usize; 2], &[usize]); 5] = [
+    ([2, 6], 4, [7, 3], &[4, 4]),
+    ([1, 4], 6, [40, 3], &[3, 6]),
+    ([3, 2], 2, [24, 1], &[5]),
+    ([1, 10], 8, [264, 4], &[4]),
+    ([1, 2], 4, [16, 6], &[4, 3]),
 ];
 
 /// x, weight, style, bias, skip, filter on a device; what is added has the type of the image.
 fn tensors(case: usize, device: Device, dtype: DType) -> [Tensor; 6] {
-    let ([n, h], w, [i, o], [fh, fw]) = CASES[case];
+    let ([n, h], w, [i, o], filter) = CASES[case];
     let on = |name: &str, shape: &[usize], dtype: DType| {
         let made = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         data(name, shape, made).to_dtype(dtype).unwrap().to_device(device).unwrap()
@@ -30,7 +30,7 @@ fn tensors(case: usize, device: Device, dtype: DType) -> [Tensor; 6] {
         on("s", &[n, i], dtype),
         on("b", &[o], dtype.wide()),
         on("skip", &[n, h / 2, w / 2, o], dtype.wide()),
-        on("f", &[fh, fw], dtype.wide()),
+        on("f", filter, dtype.wide()),
     ]
 }
 

@@ -1,4 +1,8 @@
-//! The CubeCL kernels: a gather for images, and the two stages of the filter gradient. Arithmetic is in f32 whatever the storage.
+//! The CubeCL kernels: a gather for images and the form for separable filters, and the two stages of the filter gradient.
+//!
+//! Arithmetic is in f32 whatever the storage.
+
+pub(crate) mod slide;
 
 use cubecl::prelude::*;
 
@@ -33,9 +37,11 @@ fn ceil_div(at: i32, up: i32) -> i32 {
 #[cube(launch_unchecked)]
 pub(crate) fn gather<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,     // [N, H, W, C]
-    filter: &Array<F>,           // [fh, fw]
+    filter: &Array<F>,           // [fh, fw], or [fh] if separable
+    row: &Array<F>,              // [fw] if separable
     y: &mut Array<Vector<F, N>>, // [N, OH, OW, C]
     g: &Geometry,
+    #[comptime] separable: bool,
     #[define(F)] _dtype: StorageType,
 ) {
     let index = ABSOLUTE_POS;
@@ -46,9 +52,9 @@ pub(crate) fn gather<F: Float, N: Size>(
     let c = position % g.channels;
     let pixel = position / g.channels;
     let ox = pixel % g.out_width;
-    let row = pixel / g.out_width;
-    let oy = row % g.out_height;
-    let image = row / g.out_height;
+    let line = pixel / g.out_width;
+    let oy = line % g.out_height;
+    let image = line / g.out_height;
 
     let at_y = oy as i32 * g.down_y - g.pad_y;
     let at_x = ox as i32 * g.down_x - g.pad_x;
@@ -66,10 +72,15 @@ pub(crate) fn gather<F: Float, N: Size>(
             let mut kx = first_x * g.up_x - at_x;
             while kx < g.taps_x {
                 if ix >= 0 && ix < g.width {
-                    let tap = ky * g.taps_x + kx;
-                    let tap = select(g.flip == 1, tap, last_tap - tap);
-                    let k = Vector::<f32, N>::new(f32::cast_from(filter[tap as usize]));
-                    sum += Vector::cast_from(x[((source + ix as u32) * g.channels + c) as usize]) * k;
+                    let k = if separable {
+                        let tap_y = select(g.flip == 1, ky, g.taps_y - 1 - ky);
+                        let tap_x = select(g.flip == 1, kx, g.taps_x - 1 - kx);
+                        f32::cast_from(filter[tap_y as usize]) * f32::cast_from(row[tap_x as usize])
+                    } else {
+                        let tap = ky * g.taps_x + kx;
+                        f32::cast_from(filter[select(g.flip == 1, tap, last_tap - tap) as usize])
+                    };
+                    sum += Vector::cast_from(x[((source + ix as u32) * g.channels + c) as usize]) * Vector::new(k);
                 }
                 ix += 1;
                 kx += g.up_x;
