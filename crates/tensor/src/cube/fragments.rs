@@ -175,42 +175,189 @@ impl Operand {
 /// Two elements: a register of a half type.
 pub type Two = Const<2>;
 
-/// A plane's sums, of its tile's `rows` by `columns` fragments.
+/// A factor of products of 16×16: a fragment, or with `ldmatrix` this unit's four registers of it.
 #[derive(CubeType)]
-pub struct Sums {
-    /// Whole fragments, without `ldmatrix`.
+pub struct Factor<F: Float> {
+    fragments: Sequence<cmma::Matrix<F>>,
+    registers: Sequence<Array<Vector<F, Two>>>,
+}
+
+/// 16×16 sums: a fragment, or with `ldmatrix` the registers of its left and its right half, each this unit's two neighbours of row `lane / 4`
+/// and of the row eight below.
+#[derive(CubeType)]
+pub struct Product {
     fragments: Sequence<cmma::Matrix<f32>>,
-    /// With it, the left and the right half of each fragment: this unit's two neighbours of row `lane / 4`, and of the row eight below.
     registers: Sequence<Array<Vector<f32, Two>>>,
 }
 
-/// Zeros.
+/// Sums of zero.
 #[cube]
-pub fn zeros(#[comptime] b: MatrixTile) -> Sums {
+pub fn zero(#[comptime] ldmatrix: bool) -> Product {
     let mut fragments = Sequence::<cmma::Matrix<f32>>::new();
     let mut registers = Sequence::<Array<Vector<f32, Two>>>::new();
+    if ldmatrix {
+        #[unroll]
+        for _ in 0..2 {
+            let mut half = Array::<Vector<f32, Two>>::new(2usize);
+            half[0] = Vector::new(0.0f32);
+            half[1] = Vector::new(0.0f32);
+            registers.push(half);
+        }
+    } else {
+        fragments.push(cmma::Matrix::<f32>::from_value(
+            cmma::MatrixIdent::Accumulator,
+            EDGE,
+            EDGE,
+            EDGE,
+            cmma::MatrixLayout::Undefined,
+            0.0f32,
+        ));
+    }
+    Product { fragments, registers }
+}
+
+/// The left factor that begins at vector `at` of a tile whose rows are `pitch` vectors apart. They are the rows of the product, or, `by_depth`,
+/// the summed positions.
+#[cube]
+pub fn left_factor<F: Float, N: Size>(
+    tile: &SharedMemory<Vector<F, N>>,
+    at: usize,
+    #[comptime] pitch: usize,
+    #[comptime] by_depth: bool,
+    #[comptime] ldmatrix: bool,
+) -> Factor<F> {
+    let mut fragments = Sequence::<cmma::Matrix<F>>::new();
+    let mut registers = Sequence::<Array<Vector<F, Two>>>::new();
+    if ldmatrix {
+        registers.push(load_registers::<F, N>(tile, at, pitch, by_depth, by_depth));
+    } else {
+        let layout = comptime!(if by_depth { cmma::MatrixLayout::ColMajor } else { cmma::MatrixLayout::RowMajor });
+        fragments.push(load_fragment::<F, N>(tile, at, pitch, cmma::MatrixIdent::A, comptime!(layout)));
+    }
+    Factor::<F> { fragments, registers }
+}
+
+/// The right factor. The tile's rows are the columns of the product, or, `by_depth`, the summed positions.
+#[cube]
+pub fn right_factor<F: Float, N: Size>(
+    tile: &SharedMemory<Vector<F, N>>,
+    at: usize,
+    #[comptime] pitch: usize,
+    #[comptime] by_depth: bool,
+    #[comptime] ldmatrix: bool,
+) -> Factor<F> {
+    let mut fragments = Sequence::<cmma::Matrix<F>>::new();
+    let mut registers = Sequence::<Array<Vector<F, Two>>>::new();
+    if ldmatrix {
+        let both = load_registers::<F, N>(tile, at, pitch, comptime!(!by_depth), by_depth);
+        #[unroll]
+        for half in 0..2usize {
+            let mut columns = Array::<Vector<F, Two>>::new(2usize);
+            columns[0] = both[comptime!(2 * half)];
+            columns[1] = both[comptime!(2 * half + 1)];
+            registers.push(columns);
+        }
+    } else {
+        let layout = comptime!(if by_depth { cmma::MatrixLayout::RowMajor } else { cmma::MatrixLayout::ColMajor });
+        fragments.push(load_fragment::<F, N>(tile, at, pitch, cmma::MatrixIdent::B, comptime!(layout)));
+    }
+    Factor::<F> { fragments, registers }
+}
+
+#[cube]
+fn load_fragment<F: Float, N: Size>(
+    tile: &SharedMemory<Vector<F, N>>,
+    at: usize,
+    #[comptime] pitch: usize,
+    #[comptime] ident: cmma::MatrixIdent,
+    #[comptime] layout: cmma::MatrixLayout,
+) -> cmma::Matrix<F> {
+    // SAFETY: it is loaded at once.
+    let fragment = unsafe { cmma::Matrix::<F>::uninitialized(comptime!(ident), EDGE, EDGE, EDGE, comptime!(layout)) };
+    cmma::load(&fragment, &tile.slice(at, at + comptime!(EDGE * pitch)), comptime!((pitch * WIDTH) as u32));
+    fragment
+}
+
+/// The four 8×8 matrices of a factor, a register each: `ldmatrix`, to which lane i gives the i-th of 32 rows.
+///
+/// Matrices are numbered down the tile's rows first, or, `turned`, along them. With `transposed` each is transposed.
+#[cube]
+fn load_registers<F: Float, N: Size>(
+    tile: &SharedMemory<Vector<F, N>>,
+    at: usize,
+    #[comptime] pitch: usize,
+    #[comptime] turned: bool,
+    #[comptime] transposed: bool,
+) -> Array<Vector<F, Two>> {
+    let lane = UNIT_POS as usize % PLANE;
+    let mut from = at;
+    if turned {
+        from += (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2;
+    } else {
+        from += lane % 16 * pitch + lane / 16;
+    }
+    let mma = cmma::MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
+    mma.load_matrix::<Vector<F, N>, Two>(&tile.slice(from, from + 1), cmma::MatrixIdent::A, 4usize, transposed)
+}
+
+/// Adds the product of two factors.
+#[cube]
+pub fn add_product<F: Float>(left: &Factor<F>, right: &Factor<F>, sum: &mut Product, #[comptime] ldmatrix: bool) {
+    if ldmatrix {
+        let mma = cmma::MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
+        #[unroll]
+        for half in 0..2usize {
+            mma.execute_inplace(
+                left.registers.index(0usize),
+                right.registers.index(half),
+                sum.registers.index_mut(half),
+            );
+        }
+    } else {
+        let sum = sum.fragments.index(0usize);
+        cmma::execute::<F, F, f32, f32>(left.fragments.index(0usize), right.fragments.index(0usize), sum, sum);
+    }
+}
+
+/// Writes sums in rows that are `pitch` vectors apart.
+#[cube]
+pub fn write_product<N: Size>(
+    sum: &Product,
+    memory: &mut SharedMemory<Vector<f32, N>>,
+    to: usize,
+    #[comptime] pitch: usize,
+    #[comptime] ldmatrix: bool,
+) {
+    if ldmatrix {
+        // Two neighbours at a time, of which a vector holds four.
+        let lane = UNIT_POS as usize % PLANE;
+        let mut pairs = memory.to_slice_mut().with_vector_size::<Two>();
+        let first = (to + lane / 4 * pitch) * comptime!(WIDTH / 2) + lane % 4;
+        #[unroll]
+        for half in 0..2usize {
+            let registers = sum.registers.index(half);
+            pairs[first + comptime!(half * WIDTH / 2)] = registers[0];
+            pairs[first + comptime!((8 * pitch + half) * WIDTH / 2)] = registers[1];
+        }
+    } else {
+        cmma::store(
+            &mut memory.slice_mut(to, to + comptime!(EDGE * pitch)),
+            sum.fragments.index(0usize),
+            comptime!((pitch * WIDTH) as u32),
+            cmma::MatrixLayout::RowMajor,
+        );
+    }
+}
+
+/// A plane's sums: its tile's `rows` by `columns` products, zero.
+#[cube]
+pub fn zeros(#[comptime] b: MatrixTile) -> Sequence<Product> {
+    let mut sums = Sequence::<Product>::new();
     #[unroll]
     for _ in 0..comptime!(b.rows * b.columns) {
-        if comptime!(b.ldmatrix) {
-            #[unroll]
-            for _ in 0..2 {
-                let mut half = Array::<Vector<f32, Two>>::new(2usize);
-                half[0] = Vector::new(0.0f32);
-                half[1] = Vector::new(0.0f32);
-                registers.push(half);
-            }
-        } else {
-            fragments.push(cmma::Matrix::<f32>::from_value(
-                cmma::MatrixIdent::Accumulator,
-                EDGE,
-                EDGE,
-                EDGE,
-                cmma::MatrixLayout::Undefined,
-                0.0f32,
-            ));
-        }
+        sums.push(zero(b.ldmatrix));
     }
-    Sums { fragments, registers }
+    sums
 }
 
 /// Adds the product of a step's tiles to a plane's sums. `left` and `right` are the vectors where the plane's rows and columns begin.
@@ -220,185 +367,51 @@ pub fn multiply<F: Float, N: Size>(
     right_tile: &SharedMemory<Vector<F, N>>,
     left: usize,
     right: usize,
-    sums: &mut Sums,
+    sums: &mut Sequence<Product>,
     #[comptime] b: MatrixTile,
     #[comptime] l: Operand,
     #[comptime] r: Operand,
 ) {
-    if comptime!(b.ldmatrix) {
-        multiply_registers::<F, N>(left_tile, right_tile, left, right, sums, b, l, r);
-    } else {
-        multiply_fragments::<F, N>(left_tile, right_tile, left, right, sums, b, l, r);
-    }
-}
-
-#[cube]
-fn multiply_fragments<F: Float, N: Size>(
-    left_tile: &SharedMemory<Vector<F, N>>,
-    right_tile: &SharedMemory<Vector<F, N>>,
-    left: usize,
-    right: usize,
-    sums: &mut Sums,
-    #[comptime] b: MatrixTile,
-    #[comptime] l: Operand,
-    #[comptime] r: Operand,
-) {
-    let left_layout = comptime!(if l.by_depth { cmma::MatrixLayout::ColMajor } else { cmma::MatrixLayout::RowMajor });
-    let right_layout = comptime!(if r.by_depth { cmma::MatrixLayout::RowMajor } else { cmma::MatrixLayout::ColMajor });
     #[unroll]
     for k in 0..comptime!(b.depth / EDGE) {
-        let mut rows = Sequence::<cmma::Matrix<F>>::new();
+        let mut rows = Sequence::<Factor<F>>::new();
         #[unroll]
         for row in 0..b.rows {
             let at = left + comptime!(row * l.across() + k * l.along());
-            let slice = left_tile.slice(at, at + comptime!(EDGE * l.pitch()));
-            // SAFETY: it is loaded at once.
-            let fragment = unsafe {
-                cmma::Matrix::<F>::uninitialized(cmma::MatrixIdent::A, EDGE, EDGE, EDGE, comptime!(left_layout))
-            };
-            cmma::load(&fragment, &slice, comptime!((l.pitch() * WIDTH) as u32));
-            rows.push(fragment);
+            rows.push(left_factor::<F, N>(left_tile, at, comptime!(l.pitch()), l.by_depth, b.ldmatrix));
         }
         #[unroll]
         for column in 0..b.columns {
             let at = right + comptime!(column * r.across() + k * r.along());
-            let slice = right_tile.slice(at, at + comptime!(EDGE * r.pitch()));
-            // SAFETY: it is loaded at once.
-            let fragment = unsafe {
-                cmma::Matrix::<F>::uninitialized(cmma::MatrixIdent::B, EDGE, EDGE, EDGE, comptime!(right_layout))
-            };
-            cmma::load(&fragment, &slice, comptime!((r.pitch() * WIDTH) as u32));
+            let factor = right_factor::<F, N>(right_tile, at, comptime!(r.pitch()), r.by_depth, b.ldmatrix);
             #[unroll]
             for row in 0..b.rows {
-                let sum = sums.fragments.index(comptime!(row * b.columns + column));
-                cmma::execute::<F, F, f32, f32>(rows.index(row), &fragment, sum, sum);
+                let sum = sums.index_mut(comptime!(row * b.columns + column));
+                add_product::<F>(rows.index(row), &factor, sum, b.ldmatrix);
             }
         }
     }
 }
 
-/// The four 8×8 matrices of a fragment that begins at vector `at`, a register each: `ldmatrix`, to which lane i gives the i-th of 32 rows.
-///
-/// Matrices are numbered down the rows of the fragment first, or, with `turned`, along them. With `transposed` each is transposed.
+/// Room in shared memory for the sums of one product a plane.
 #[cube]
-fn load_fragment<F: Float, N: Size>(
-    tile: &SharedMemory<Vector<F, N>>,
-    at: usize,
-    #[comptime] pitch: usize,
-    #[comptime] turned: bool,
-    #[comptime] transposed: bool,
-) -> Array<Vector<F, Two>> {
-    let lane = UNIT_POS as usize % PLANE;
-    let mut from = at;
-    if comptime!(turned) {
-        from += (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2;
-    } else {
-        from += lane % 16 * pitch + lane / 16;
-    }
-    let mma = cmma::MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-    mma.load_matrix::<Vector<F, N>, Two>(
-        &tile.slice(from, from + 1),
-        cmma::MatrixIdent::A,
-        4usize,
-        comptime!(transposed),
-    )
+pub fn patches<N: Size>(#[comptime] b: MatrixTile) -> SharedMemory<Vector<f32, N>> {
+    SharedMemory::<Vector<f32, N>>::new(comptime!(b.planes() * PLANE))
 }
 
-#[cube]
-fn multiply_registers<F: Float, N: Size>(
-    left_tile: &SharedMemory<Vector<F, N>>,
-    right_tile: &SharedMemory<Vector<F, N>>,
-    left: usize,
-    right: usize,
-    sums: &mut Sums,
-    #[comptime] b: MatrixTile,
-    #[comptime] l: Operand,
-    #[comptime] r: Operand,
-) {
-    let mma = cmma::MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-    #[unroll]
-    for k in 0..comptime!(b.depth / EDGE) {
-        let mut rows = Sequence::<Array<Vector<F, Two>>>::new();
-        #[unroll]
-        for row in 0..b.rows {
-            let at = left + comptime!(row * l.across() + k * l.along());
-            rows.push(load_fragment::<F, N>(
-                left_tile,
-                at,
-                comptime!(l.pitch()),
-                comptime!(l.by_depth),
-                comptime!(l.by_depth),
-            ));
-        }
-        #[unroll]
-        for column in 0..b.columns {
-            let at = right + comptime!(column * r.across() + k * r.along());
-            let both = load_fragment::<F, N>(
-                right_tile,
-                at,
-                comptime!(r.pitch()),
-                comptime!(!r.by_depth),
-                comptime!(r.by_depth),
-            );
-            #[unroll]
-            for half in 0..2usize {
-                let mut registers = Array::<Vector<F, Two>>::new(2usize);
-                registers[0] = both[comptime!(2 * half)];
-                registers[1] = both[comptime!(2 * half + 1)];
-                #[unroll]
-                for row in 0..b.rows {
-                    let sum = sums.registers.index_mut(comptime!((row * b.columns + column) * 2 + half));
-                    mma.execute_inplace(rows.index(row), &registers, sum);
-                }
-            }
-        }
-    }
-}
-
-/// Room in shared memory for a fragment of sums a plane.
-#[cube]
-pub fn patches(#[comptime] b: MatrixTile) -> SharedMemory<Vector<f32, Two>> {
-    SharedMemory::<Vector<f32, Two>>::new(comptime!(b.planes() * EDGE * EDGE / 2))
-}
-
-/// The fragment of sums in a row and a column of fragments, through the plane's patch: the vector of this unit, which is half `lane % 2` of row
-/// `lane / 2`.
+/// Sums through the plane's patch: the vector of this unit, which is half `lane % 2` of row `lane / 2`.
 #[cube]
 pub fn spread<N: Size>(
-    sums: &Sums,
-    patches: &mut SharedMemory<Vector<f32, Two>>,
+    sum: &Product,
+    patches: &mut SharedMemory<Vector<f32, N>>,
     plane: usize,
     lane: usize,
-    #[comptime] index: usize,
     #[comptime] b: MatrixTile,
 ) -> Vector<f32, N> {
-    const ROW: usize = EDGE / 2;
-    let start = plane * comptime!(EDGE * ROW);
-    // The vectors of the fragment before have been read.
+    let start = plane * PLANE;
+    // The vectors of the product before have been read.
     sync_plane();
-    if comptime!(b.ldmatrix) {
-        #[unroll]
-        for half in 0..2usize {
-            let registers = sums.registers.index(comptime!(2 * index + half));
-            let at = start + lane / 4 * ROW + comptime!(half * ROW / 2) + lane % 4;
-            patches[at] = registers[0];
-            patches[at + comptime!(8 * ROW)] = registers[1];
-        }
-    } else {
-        cmma::store(
-            &mut patches.slice_mut(start, start + comptime!(EDGE * ROW)),
-            sums.fragments.index(index),
-            comptime!(EDGE as u32),
-            cmma::MatrixLayout::RowMajor,
-        );
-    }
+    write_product::<N>(sum, patches, start, comptime!(EDGE / WIDTH), b.ldmatrix);
     sync_plane();
-    let mut out = Vector::<f32, N>::new(0.0);
-    #[unroll]
-    for i in 0..comptime!(WIDTH / 2) {
-        let pair = patches[start + lane * comptime!(WIDTH / 2) + i];
-        out[comptime!(2 * i)] = pair[0];
-        out[comptime!(2 * i + 1)] = pair[1];
-    }
-    out
+    patches[start + lane]
 }

@@ -92,7 +92,7 @@ pub(super) fn matmul_matrix<F: Float, O: Float, N: Size>(
     let right_buffer = comptime!(r.vectors());
     let mut left_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * left_buffer));
     let mut right_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * right_buffer));
-    let mut patches = patches(tile);
+    let mut patches = patches::<N>(tile);
 
     if CUBE_POS >= cubes {
         terminate!();
@@ -173,7 +173,7 @@ pub(super) fn matmul_matrix<F: Float, O: Float, N: Size>(
         let m = first_m + (plane_row + i) * EDGE + lane / 2;
         #[unroll]
         for j in 0..tile.columns {
-            let mut sum = spread::<N>(&sums, &mut patches, plane, lane, comptime!(i * tile.columns + j), tile);
+            let mut sum = spread::<N>(sums.index(comptime!(i * tile.columns + j)), &mut patches, plane, lane, tile);
             let n = first_n + (plane_column + j) * EDGE + lane % 2 * WIDTH;
             if m < extents.m && n < extents.n {
                 if biased {

@@ -40,7 +40,7 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
     let w_buffer = comptime!(right.vectors());
     let mut x_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * x_buffer));
     let mut w_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * w_buffer));
-    let mut patches = patches(b);
+    let mut patches = patches::<N>(b);
 
     let unit = UNIT_POS as usize;
     let cube = CUBE_POS as u32;
@@ -155,7 +155,7 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
         let pixel = output_pixel(&p, g);
         #[unroll]
         for c in 0..b.columns {
-            let sum = spread::<N>(&sums, &mut patches, plane, lane, comptime!(r * b.columns + c), b);
+            let sum = spread::<N>(sums.index(comptime!(r * b.columns + c)), &mut patches, plane, lane, b);
             let n = first_vector + ((plane_column + comptime!(c * EDGE)) / WIDTH + lane % 2) as u32;
             if index < g.positions && n < out_vectors {
                 y[(pixel * out_vectors + n) as usize] =

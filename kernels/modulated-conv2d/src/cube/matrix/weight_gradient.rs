@@ -35,7 +35,7 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
     let g_buffer = comptime!(right.vectors());
     let mut x_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * x_buffer));
     let mut g_tile = SharedMemory::<Vector<F, N>>::new(comptime!(2 * g_buffer));
-    let mut patches = patches(b);
+    let mut patches = patches::<N>(b);
 
     let unit = UNIT_POS as usize;
     let cube = CUBE_POS as u32;
@@ -150,7 +150,7 @@ pub(crate) fn weight_gradient_matrix<F: Float, N: Size>(
         let i = first_i * WIDTH as u32 + (plane_row + comptime!(r * EDGE) + lane / 2) as u32;
         #[unroll]
         for c in 0..b.columns {
-            let sum = spread::<N>(&sums, &mut patches, plane, lane, comptime!(r * b.columns + c), b);
+            let sum = spread::<N>(sums.index(comptime!(r * b.columns + c)), &mut patches, plane, lane, b);
             let o = first_o + ((plane_column + comptime!(c * EDGE)) / WIDTH + lane % 2) as u32;
             if i < in_channels && o < out_vectors {
                 partial[(((split * taps + tap) * in_channels + i) * out_vectors + o) as usize] = sum;
