@@ -40,7 +40,7 @@ fn the_next_run_uses_the_table_that_tuning_wrote_and_bad_tables_are_ignored_with
     }
 
     // Whichever won here, the run must follow the table.
-    for block in [16, 128] {
+    for block in [16, 32] {
         let mut lines = String::new();
         let mut lost = false;
         for line in table.lines() {
