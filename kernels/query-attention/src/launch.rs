@@ -18,12 +18,12 @@ use crate::{
         SizesLaunch, append,
         backward::{RunsLaunch, backward},
         forward::forward,
-        matrix::forward_matrix,
+        matrix::{backward_matrix, forward_matrix},
         sums::{sum_bias, sum_padding, sum_queries},
     },
     host,
     problem::{BiasKind, Layout, OP, Partials, Problem},
-    tune::{Blueprint, UnitTile},
+    tune::{BackwardBlueprint, Blueprint},
 };
 
 /// Units of the cubes of element-wise kernels.
@@ -139,6 +139,74 @@ pub(crate) fn launch_forward<R: Runtime>(
     Ok(())
 }
 
+/// The backward kernel of a blueprint.
+pub(crate) fn launch_backward<R: Runtime>(
+    client: &ComputeClient<R>,
+    kernel: &Backward,
+    b: &BackwardBlueprint,
+    [q, kv, y, stats, dy]: [&CubeArg; 5],
+    bias: Option<&CubeArg>,
+    pad: Option<&CubeArg>,
+    [dkv, partial]: [&CubeArg; 2],
+) -> Result<()> {
+    let (p, parts) = (&kernel.forward.problem, &kernel.partials);
+    let dtype = storage_type(OP, client, y.dtype)?;
+    let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
+    let tasks = p.owners() * parts.chunks.count * p.heads;
+    // Any buffer stands for an absent one, which is not read.
+    let bias = bias.unwrap_or(q);
+    // SAFETY: tasks are checked against owners × runs × heads, sets against their number, queries and tokens against the set,
+    // cells against the map, and a row of the partial sums has an entry for each query, pair or channel of a token.
+    match b {
+        BackwardBlueprint::Units(b) => {
+            // Eight buffers are all that WebGPU promises: on padded maps keys, values and the padded rows become one.
+            let joined = pad.map(|pad| join(client, kv, pad, b.vector_width, dtype));
+            unsafe {
+                backward::launch_unchecked::<R>(
+                    client,
+                    glue::grid(tasks.div_ceil(b.heads)),
+                    CubeDim::new_1d((b.heads * b.units) as u32),
+                    b.vector_width,
+                    q.array(),
+                    joined.as_ref().unwrap_or(kv).array(),
+                    rows.array(),
+                    dy.array(),
+                    bias.array(),
+                    dkv.array(),
+                    partial.array(),
+                    windows(p),
+                    sizes(p, b.vector_width, pad.map(|_| kv.len)),
+                    runs(p, parts),
+                    *b,
+                    dtype,
+                );
+            }
+        }
+        BackwardBlueprint::Matrix(b) => unsafe {
+            backward_matrix::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.tasks)),
+                CubeDim::new_1d(b.units() as u32),
+                WIDTH,
+                q.array(),
+                kv.array(),
+                rows.array(),
+                dy.array(),
+                bias.array(),
+                pad.unwrap_or(q).array(),
+                dkv.array(),
+                partial.array(),
+                windows(p),
+                sizes(p, WIDTH, pad.map(|_| 0)),
+                runs(p, parts),
+                *b,
+                dtype,
+            );
+        },
+    }
+    Ok(())
+}
+
 /// (q, kv[, bias][, pad_kv]) → (y, statistics `[.., heads, 2]`: each query's largest logit and ln Σ exp(logit − largest)).
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
@@ -222,34 +290,9 @@ impl Kernel for Backward {
         check_lengths(OP, outputs)?;
         let p = &self.forward.problem;
         let (bias, pad) = self.forward.optional(rest);
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), UnitTile::default_for(p));
-        let dtype = storage_type(OP, client, y.dtype)?;
-        let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
-        // Eight buffers are all that WebGPU promises: on padded maps keys, values and the padded rows become one.
-        let joined = pad.map(|pad| join(client, kv, pad, b.vector_width, dtype));
-        // SAFETY: tasks are checked against owners × runs × heads, sets against their number, queries and tokens against the set,
-        // cells against the map, and a row of the partial sums has an entry for each query, pair or channel of a token.
-        unsafe {
-            backward::launch_unchecked::<R>(
-                client,
-                glue::grid((p.owners() * self.partials.chunks.count * p.heads).div_ceil(b.heads)),
-                CubeDim::new_1d((b.heads * b.units) as u32),
-                b.vector_width,
-                q.array(),
-                joined.as_ref().unwrap_or(kv).array(),
-                rows.array(),
-                dy.array(),
-                bias.unwrap_or(q).array(),
-                dkv.array(),
-                partial.array(),
-                windows(p),
-                sizes(p, b.vector_width, pad.map(|_| kv.len)),
-                runs(p, &self.partials),
-                b,
-                dtype,
-            );
-        }
-        Ok(())
+        let limits = glue::limits_of(client, storage_type(OP, client, y.dtype)?);
+        let b = choose(Place::Cube, self.name(), p, &limits, BackwardBlueprint::best_for(p, &limits));
+        launch_backward(client, self, &b, [q, kv, y, stats, dy], bias, pad, [dkv, partial])
     }
 
     fn flops(&self) -> u64 {

@@ -17,12 +17,12 @@ use crate::{
         SizesLaunch,
         backward::{RunsLaunch, backward},
         forward::forward,
-        matrix::forward_matrix,
+        matrix::{backward_matrix, forward_matrix},
         sums::{sum_padding, sum_table},
     },
     host,
     problem::{OP, Partials, Problem},
-    tune::{Blueprint, UnitTile},
+    tune::{BackwardBlueprint, Blueprint},
 };
 
 fn wrong_count() -> TensorError {
@@ -105,6 +105,68 @@ pub(crate) fn launch_forward<R: Runtime>(
     Ok(())
 }
 
+/// The backward kernel of a blueprint.
+pub(crate) fn launch_backward<R: Runtime>(
+    client: &ComputeClient<R>,
+    kernel: &Backward,
+    b: &BackwardBlueprint,
+    [qkv, table, y, stats, dy]: [&CubeArg; 5],
+    pad: Option<&CubeArg>,
+    [dqkv, partial]: [&CubeArg; 2],
+) -> Result<()> {
+    let (p, parts) = (&kernel.problem, &kernel.partials);
+    let dtype = storage_type(OP, client, y.dtype)?;
+    let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
+    let tasks = parts.chunks.count * p.heads;
+    // Any buffer stands for an absent one, which is not read.
+    let given = pad.unwrap_or(qkv);
+    // SAFETY: tasks are checked against runs × heads, windows against their number, cells against the window, tokens
+    // against the map, and a row of the partial sums has an entry for each pair of cells or channel of a cell.
+    match b {
+        BackwardBlueprint::Units(b) => unsafe {
+            backward::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.heads)),
+                CubeDim::new_1d((b.heads * b.units) as u32),
+                b.vector_width,
+                qkv.array(),
+                table.array(),
+                rows.array(),
+                dy.array(),
+                given.array(),
+                dqkv.array(),
+                partial.array(),
+                map(&p.windows),
+                sizes(p, b.vector_width, pad.is_some()),
+                runs(p, parts),
+                *b,
+                dtype,
+            );
+        },
+        BackwardBlueprint::Matrix(b) => unsafe {
+            backward_matrix::launch_unchecked::<R>(
+                client,
+                glue::grid(tasks.div_ceil(b.tasks)),
+                CubeDim::new_1d(b.units() as u32),
+                WIDTH,
+                qkv.array(),
+                table.array(),
+                rows.array(),
+                dy.array(),
+                given.array(),
+                dqkv.array(),
+                partial.array(),
+                map(&p.windows),
+                sizes(p, WIDTH, pad.is_some()),
+                runs(p, parts),
+                *b,
+                dtype,
+            );
+        },
+    }
+    Ok(())
+}
+
 /// (qkv, table[, pad_qkv]) → (y, statistics `[.., heads, 2]`: each query's largest logit and ln Σ exp(logit − largest)).
 #[derive(Debug, Clone, Copy)]
 pub struct Forward(pub Problem);
@@ -174,31 +236,9 @@ impl Kernel for Backward {
         check_lengths(OP, inputs)?;
         check_lengths(OP, outputs)?;
         let p = &self.problem;
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), UnitTile::default_for(p));
-        let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
-        // SAFETY: tasks are checked against runs × heads, windows against their number, cells against the window, tokens
-        // against the map, and a row of the partial sums has an entry for each pair of cells or channel of a cell.
-        unsafe {
-            backward::launch_unchecked::<R>(
-                client,
-                glue::grid((self.partials.chunks.count * p.heads).div_ceil(b.heads)),
-                CubeDim::new_1d((b.heads * b.units) as u32),
-                b.vector_width,
-                qkv.array(),
-                table.array(),
-                rows.array(),
-                dy.array(),
-                pad.first().unwrap_or(qkv).array(),
-                dqkv.array(),
-                partial.array(),
-                map(&p.windows),
-                sizes(p, b.vector_width, !pad.is_empty()),
-                runs(p, &self.partials),
-                b,
-                storage_type(OP, client, y.dtype)?,
-            );
-        }
-        Ok(())
+        let limits = glue::limits_of(client, storage_type(OP, client, y.dtype)?);
+        let b = choose(Place::Cube, self.name(), p, &limits, BackwardBlueprint::best_for(p, &limits));
+        launch_backward(client, self, &b, [qkv, table, y, stats, dy], pad.first(), [dqkv, partial])
     }
 
     fn flops(&self) -> u64 {
