@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 use super::{
     super::cube::PADDING,
     ABSENT, EDGE, Extent, Head, MatrixTile, PLANE, WIDTH,
-    fragments::{add_product, multiply_rows, rows_of, spread, write_product, zeros},
+    fragments::{add_product, multiply_rows, rows_of, spread, task_and_plane, write_product, zeros},
     head::{HeadExpand, fill_tokens},
 };
 
@@ -38,10 +38,10 @@ struct Place {
 fn place(#[comptime] b: MatrixTile) -> Place {
     let of_cube = UNIT_POS as usize / PLANE;
     let lane = UNIT_POS as usize % PLANE;
-    let task = of_cube / comptime!(b.planes);
+    let (task, plane) = task_and_plane(b.tasks, b.planes);
     Place {
         task,
-        plane: of_cube % comptime!(b.planes),
+        plane,
         unit: UNIT_POS as usize % comptime!(b.planes * PLANE),
         lane,
         queries: of_cube * comptime!(EDGE * b.pitch()),

@@ -2,7 +2,25 @@
 
 use cubecl::{cmma, prelude::*};
 
-use super::{EDGE, WIDTH};
+use super::{EDGE, PLANE, WIDTH};
+
+/// The task of this unit's plane in the cube, and the plane's number in the task: constants where there is one, so that addresses of tiles
+/// are too, and need no registers.
+#[cube]
+pub(super) fn task_and_plane(#[comptime] tasks: usize, #[comptime] planes: usize) -> (usize, usize) {
+    let mut task = 0usize.runtime();
+    let mut plane = 0usize.runtime();
+    let of_cube = UNIT_POS as usize / PLANE;
+    if comptime!(tasks == 1) {
+        plane = of_cube;
+    } else if comptime!(planes == 1) {
+        task = of_cube;
+    } else {
+        task = of_cube / planes;
+        plane = of_cube % planes;
+    }
+    (task, plane)
+}
 
 /// A fragment of f32 zeros.
 #[cube]

@@ -12,8 +12,6 @@ use crate::Limits;
 const LARGEST_HEAD: usize = 64;
 /// Tokens of a tile at most: sixteen rows of logits are then 4 KiB.
 const MOST_KEYS: usize = 64;
-/// Planes of a cube where nothing was tuned.
-const USUAL_PLANES: usize = 4;
 /// Strips of queries that one cube of the gradients takes at most, of sixteen each.
 const MOST_STRIPS: usize = 8;
 /// Bytes of shared memory where nothing was tuned: what every CUDA device gives, and four cubes of it to a multiprocessor of the newer.
@@ -207,8 +205,8 @@ impl GradientTile {
 }
 
 impl Tile for GradientTile {
-    /// All queries at once, or four strips of them where they are more than eight; as many strips of tokens as fit, up to four; and as
-    /// many small sets as fill four planes. A softmax over one token has a gradient of exactly zero, which the order of sums in
+    /// All queries at once, or four strips of them where they are more than eight; as many strips of tokens as fit, up to four. Runs are
+    /// few, so that each has a cube of its own. A softmax over one token has a gradient of exactly zero, which the order of sums in
     /// fragments does not keep: that is left to the units.
     fn fitting(shape: Shape, limits: &Limits) -> Option<Self> {
         if !takes(shape, limits) || shape.tokens < 2 {
@@ -219,10 +217,7 @@ impl Tile for GradientTile {
         let all = if queries <= MOST_STRIPS { queries } else { 4 };
         let pairs = [all, 4, 2, 1].into_iter().flat_map(|rows| [4, 3, 2, 1].map(|columns| (rows, columns)));
         let pairs = pairs.filter(|&(rows, columns)| rows <= queries && columns <= tokens);
-        let mut tiles = pairs.flat_map(|(rows, columns)| {
-            let together = USUAL_PLANES / Self::new(shape, 1, rows, columns).planes();
-            [together.max(1), 1].map(|tasks| Self::new(shape, tasks, rows, columns))
-        });
+        let mut tiles = pairs.map(|(rows, columns)| Self::new(shape, 1, rows, columns));
         tiles.find(|t| t.is_legal(&usual))
     }
 
