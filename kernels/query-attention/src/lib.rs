@@ -11,7 +11,7 @@ mod tune;
 
 pub use problem::{Bias, BiasKind, Layout, Problem, QueryAttention, WindowQueryAttention};
 pub use tokens::token_query_attention;
-pub use tune::{Blueprint, UnitTile};
+pub use tune::{BackwardBlueprint, Blueprint, UnitTile};
 
 use launch::{Backward, Forward, SumPartials};
 use problem::{OP, Partials};

@@ -3,21 +3,18 @@
 use serde::{Deserialize, Serialize};
 use swinstyle_kit::{
     Limits,
-    attention::matrix::MatrixTile,
+    attention::matrix::{Form, GradientTile, MatrixTile, Shape, Shaped},
     glue,
     tuning::{Key, Tunable},
 };
 
 use crate::Problem;
 
-/// A variant of the forward kernel, in one of two forms; the backward kernel has the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Blueprint {
-    /// Each unit goes through the tokens for its query: any type on any device.
-    Units(UnitTile),
-    /// Planes multiply fragments on matrix units: half types, and heads in whole vectors of eight channels.
-    Matrix(MatrixTile),
-}
+/// A variant of the forward kernel.
+pub type Blueprint = Form<UnitTile, MatrixTile>;
+
+/// A variant of the backward kernel.
+pub type BackwardBlueprint = Form<UnitTile, GradientTile>;
 
 /// Work of a cube whose units go through tokens. A unit owns a query (in the backward kernel also tokens) of one head of one set; keys and values
 /// pass through shared memory in tiles, and small sets share a cube.
@@ -112,28 +109,9 @@ fn key(p: &Problem) -> Key {
     Key::new(format!("head_dim {}", p.head_dim), &[p.groups * p.sets() * p.heads, p.queries(), p.tokens()])
 }
 
-impl swinstyle_kit::Blueprint for Blueprint {
-    type Problem = Problem;
-
-    fn default_for(problem: &Problem) -> Self {
-        Self::Units(UnitTile::default_for(problem))
-    }
-
-    fn best_for(problem: &Problem, limits: &Limits) -> Self {
-        let tile = MatrixTile::fitting(problem.head_dim, problem.queries(), problem.tokens(), limits);
-        tile.map_or_else(|| Self::default_for(problem), Self::Matrix)
-    }
-
-    fn space(problem: &Problem, limits: &Limits) -> Vec<Self> {
-        let tiles = MatrixTile::space(problem.head_dim, problem.queries(), problem.tokens(), limits);
-        let units = UnitTile::space(problem, limits).into_iter().map(Self::Units);
-        units.chain(tiles.into_iter().map(Self::Matrix)).collect()
-    }
-}
-
-impl Tunable for Blueprint {
-    fn key(problem: &Problem) -> Key {
-        key(problem)
+impl Shaped for Problem {
+    fn shape(&self) -> Shape {
+        Shape { head_dim: self.head_dim, queries: self.queries(), tokens: self.tokens() }
     }
 }
 

@@ -9,7 +9,7 @@ mod tests;
 mod tune;
 
 pub use problem::{Problem, WindowAttention};
-pub use tune::{Blueprint, UnitTile};
+pub use tune::{BackwardBlueprint, Blueprint, UnitTile};
 
 use launch::{Backward, Forward, SumPartials};
 use problem::Partials;

@@ -3,21 +3,18 @@
 use serde::{Deserialize, Serialize};
 use swinstyle_kit::{
     Limits,
-    attention::matrix::MatrixTile,
+    attention::matrix::{Form, GradientTile, MatrixTile, Shape, Shaped},
     glue,
     tuning::{Key, Tunable},
 };
 
 use crate::Problem;
 
-/// A variant of the forward kernel, in one of two forms; the backward kernel has the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Blueprint {
-    /// Each unit goes through the keys of its query: any type on any device.
-    Units(UnitTile),
-    /// Planes multiply fragments on matrix units: half types, and heads in whole vectors of eight channels.
-    Matrix(MatrixTile),
-}
+/// A variant of the forward kernel.
+pub type Blueprint = Form<UnitTile, MatrixTile>;
+
+/// A variant of the backward kernel.
+pub type BackwardBlueprint = Form<UnitTile, GradientTile>;
 
 /// Work of a cube whose units go through keys. A unit owns a query (in the backward kernel also a key) of one head of one window; keys and
 /// values pass through shared memory in tiles, and small windows share a cube.
@@ -102,27 +99,9 @@ impl Tunable for UnitTile {
     }
 }
 
-impl swinstyle_kit::Blueprint for Blueprint {
-    type Problem = Problem;
-
-    fn default_for(problem: &Problem) -> Self {
-        Self::Units(UnitTile::default_for(problem))
-    }
-
-    fn best_for(problem: &Problem, limits: &Limits) -> Self {
-        let (d, cells) = (problem.head_dim, problem.windows.cells());
-        MatrixTile::fitting(d, cells, cells, limits).map_or_else(|| Self::default_for(problem), Self::Matrix)
-    }
-
-    fn space(problem: &Problem, limits: &Limits) -> Vec<Self> {
-        let (d, cells) = (problem.head_dim, problem.windows.cells());
-        let units = UnitTile::space(problem, limits).into_iter().map(Self::Units);
-        units.chain(MatrixTile::space(d, cells, cells, limits).into_iter().map(Self::Matrix)).collect()
-    }
-}
-
-impl Tunable for Blueprint {
-    fn key(problem: &Problem) -> Key {
-        UnitTile::key(problem)
+impl Shaped for Problem {
+    fn shape(&self) -> Shape {
+        let cells = self.windows.cells();
+        Shape { head_dim: self.head_dim, queries: cells, tokens: cells }
     }
 }

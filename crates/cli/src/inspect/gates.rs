@@ -26,19 +26,24 @@ const STREAMING: [&str; 8] = [
 ];
 
 /// Kernels on matrix units: their code must hold matrix instructions, and their loops full vectors of halves.
-const ON_MATRIX_UNITS: [&str; 4] = [
+const ON_MATRIX_UNITS: [&str; 7] = [
     "modulated_conv2d::conv_matrix",
     "modulated_conv2d::weight_gradient_matrix",
+    "query_attention::backward_matrix",
+    "query_attention::forward_matrix",
     "tensor::matmul_matrix",
+    "window_attention::backward_matrix",
     "window_attention::forward_matrix",
 ];
 
 /// What must not run where a half type allows the forms above, which all shapes of the bench do.
-const OFF_MATRIX_UNITS: [&str; 5] = [
+const OFF_MATRIX_UNITS: [&str; 7] = [
     "modulated_conv2d::conv",
     "modulated_conv2d::weight_gradient",
+    "query_attention::backward",
     "query_attention::forward",
     "tensor::matmul",
+    "window_attention::backward",
     "window_attention::forward",
 ];
 

@@ -1,15 +1,97 @@
-//! The forward kernel on matrix units: see [`swinstyle_kit::attention::matrix`] for the parts.
+//! The kernels on matrix units: what they must know of a head of a set for [`swinstyle_kit::attention::matrix`].
 
-use cubecl::prelude::*;
+use cubecl::{cmma, prelude::*};
 use swinstyle_kit::attention::{
     cube::{Map, PADDING, table_middle, table_place},
     matrix::{
-        ABSENT, EDGE, MatrixTile, PLANE, Place, WIDTH, add_weighted_values, multiply_queries_and_keys, place, row_max,
-        row_sum, spread, weigh, zeros,
+        EDGE, Extent, GradientPlace, GradientTile, Head, HeadExpand, MatrixTile, Memory, PLANE, PartialSums, WIDTH,
+        attend, gather_queries, gather_tokens, gradient_place, kept, query_gradient, write_kept, zeros,
     },
 };
 
-use super::{Sizes, result_row, token_row};
+use super::{Sizes, backward::Runs, result_row, token_row};
+
+/// One head of a set.
+#[derive(CubeType)]
+struct SetHead<F: Float, N: Size> {
+    q: Slice<Vector<F, N>>,   // [owners, M, C]
+    kv: Slice<Vector<F, N>>,  // [groups, token rows, 2C]
+    bias: Slice<F>,           // [groups, bias_len], if s.bias
+    pad: Slice<Vector<F, N>>, // [groups, 2C] from s.pad_first on, if s.pad
+    m: Map,
+    s: Sizes,
+    /// Owner of the queries, group, set of the group, and head.
+    owner: u32,
+    group: u32,
+    set: u32,
+    head: u32,
+    /// Vectors before the head in each of q, k and v.
+    first_channel: u32,
+    /// Whether there is such a set; else nothing has a result.
+    active: bool,
+}
+
+#[cube]
+impl<F: Float, N: Size> Head<F, N> for SetHead<F, N> {
+    fn result_row(&self, query: u32) -> u32 {
+        let row = result_row(self.set, query, &self.m, &self.s);
+        select(self.active && row != PADDING, self.group * self.s.rows + row, PADDING)
+    }
+
+    fn token_row(&self, token: u32) -> u32 {
+        let row = token_row(self.set, token, &self.m, &self.s);
+        select(row != PADDING, self.group * self.s.token_rows + row, PADDING)
+    }
+
+    fn query(&self, query: u32, _row: u32, vector: usize) -> Vector<F, N> {
+        let at = (self.owner * self.s.queries + query) * self.s.channels + self.first_channel;
+        self.q[at as usize + vector]
+    }
+
+    fn token(&self, row: u32, part: u32, vector: usize) -> Vector<F, N> {
+        let mut v = Vector::<F, N>::cast_from(Vector::<f32, N>::new(0.0));
+        if row != PADDING {
+            v = self.kv[self.token_gradient(row, part) + vector];
+        } else if self.s.pad > 0 {
+            let at = self.s.pad_first + (self.group * 2 + part) * self.s.channels + self.first_channel;
+            v = self.pad[at as usize + vector];
+        }
+        v
+    }
+
+    fn token_gradient(&self, row: u32, part: u32) -> usize {
+        ((row * 2 + part) * self.s.channels + self.first_channel) as usize
+    }
+
+    /// The query, or of a table of relative positions its place beyond the middle, so that a token's is never larger.
+    fn query_place(&self, query: u32) -> u32 {
+        let mut place = query;
+        if self.s.bias == 2 {
+            place = table_place(query, &self.m) + table_middle(&self.m);
+        }
+        place
+    }
+
+    fn token_place(&self, token: u32) -> u32 {
+        let mut place = token;
+        if self.s.bias == 2 {
+            place = table_place(token, &self.m);
+        }
+        place
+    }
+
+    fn logit(&self, product: f32, query: u32, token: u32) -> f32 {
+        let mut logit = product * self.s.scale;
+        if self.s.bias == 1 {
+            let at = ((self.group * self.s.heads + self.head) * self.s.queries + query) * self.s.tokens + token;
+            logit += f32::cast_from(self.bias[at as usize]);
+        } else if self.s.bias == 2 {
+            let at = self.group * self.s.bias_len + (query - token) * self.s.heads + self.head;
+            logit += f32::cast_from(self.bias[at as usize]);
+        }
+        logit
+    }
+}
 
 /// y, and of every query's logits the maximum and ln Σ exp(logit − maximum).
 #[cube(launch_unchecked)]
@@ -25,163 +107,179 @@ pub(crate) fn forward_matrix<F: Float, N: Size>(
     #[comptime] b: MatrixTile,
     #[define(F)] _dtype: StorageType,
 ) {
-    let vectors = comptime!(b.row_vectors());
-    let pitch = comptime!(b.pitch());
-    let mut queries = SharedMemory::<Vector<F, N>>::new(comptime!(b.all_planes() * EDGE * b.pitch()));
-    let mut keys = SharedMemory::<Vector<F, N>>::new(comptime!(b.tasks * b.keys * b.pitch()));
-    let mut values = SharedMemory::<Vector<F, N>>::new(comptime!(b.tasks * b.keys * b.pitch()));
-    let mut logits = SharedMemory::<Vector<f32, N>>::new(comptime!(b.all_planes() * EDGE * b.logit_pitch()));
-    let mut weights = SharedMemory::<Vector<F, N>>::new(comptime!(b.all_planes() * EDGE * b.logit_pitch()));
-    let mut facts = SharedMemory::<f32>::new(comptime!(b.units()));
-
-    let here = place(b);
-    let task = (CUBE_POS * comptime!(b.tasks) + here.task) as u32;
+    let of_cube = UNIT_POS as usize / comptime!(b.planes * PLANE);
+    let task = (CUBE_POS * comptime!(b.tasks) + of_cube) as u32;
     // Planes without a task follow along with nothing to write, for every unit must reach the barriers.
     let active = task < s.groups * s.sets * s.heads;
     let task = select(active, task, 0);
-    let head = task % s.heads;
-    let set = task / s.heads % s.sets;
     let group = task / s.heads / s.sets;
-    let owner = select(s.own > 0, task / s.heads, group);
-    let first_channel = head * comptime!(b.head_vectors as u32);
-
-    let turns = s.queries.div_ceil(comptime!((b.planes * EDGE) as u32));
-    let tiles = s.tokens.div_ceil(comptime!(b.keys as u32));
-    let sweeps = comptime!(if b.whole { 1u32 } else { 2u32 });
-    for turn in 0..turns {
-        let first_query = (turn * comptime!(b.planes as u32) + here.plane as u32) * comptime!(EDGE as u32);
-        let mut at = here.lane;
-        while at < comptime!(EDGE * b.row_vectors()) {
-            let query = first_query + (at / vectors) as u32;
-            let mut v = Vector::<F, N>::cast_from(Vector::<f32, N>::new(0.0));
-            if query < s.queries && at % vectors < comptime!(b.head_vectors) {
-                v = q[((owner * s.queries + query) * s.channels + first_channel + (at % vectors) as u32) as usize];
-            }
-            queries[here.queries + at / vectors * pitch + at % vectors] = v;
-            at += PLANE;
-        }
-        let query = first_query + here.row as u32;
-        let row = result_row(set, query, m, s);
-        let mut max = f32::new(comptime!(ABSENT));
-        let mut total = f32::new(0.0);
-        let sums = zeros(b);
-        for sweep in 0..sweeps {
-            for t in 0..tiles {
-                let first = t * comptime!(b.keys as u32);
-                // Where one tile holds the whole set it stays.
-                if comptime!(!b.whole) || turn == 0 {
-                    sync_cube();
-                    let mut at = here.unit;
-                    while at < comptime!(b.keys * b.row_vectors()) {
-                        let index = first + (at / vectors) as u32;
-                        let to = here.keys + at / vectors * pitch + at % vectors;
-                        let other = token_row(set, index, m, s);
-                        let channel = first_channel + (at % vectors) as u32;
-                        let inside = index < s.tokens && at % vectors < comptime!(b.head_vectors);
-                        keys[to] = part::<F, N>(kv, pad, group, other, 0u32, channel, inside, s);
-                        values[to] = part::<F, N>(kv, pad, group, other, 1u32, channel, inside, s);
-                        at += comptime!(b.planes * PLANE);
-                    }
-                    sync_cube();
-                } else {
-                    sync_plane();
-                }
-                multiply_queries_and_keys::<F, N>(&queries, &keys, &mut logits, &here, b);
-                sync_plane();
-                let highest = add_bias::<F, N>(bias, &mut logits, group, query, first, head, m, s, &here, b);
-                if sweep == 0 {
-                    let higher = f32::max(max, row_max(&mut facts, &here, highest));
-                    total *= (max - higher).exp();
-                    max = higher;
-                }
-                let sum = weigh::<F, N>(&logits, &mut weights, &here, max, b);
-                if sweep == 0 {
-                    total += sum;
-                }
-                sync_plane();
-                if sweep + 1 == sweeps {
-                    add_weighted_values::<F, N>(&weights, &values, &sums, &here, b);
-                }
-            }
-        }
-        let total = row_sum(&mut facts, &here, total);
-        let at = (group * s.rows + row) * s.heads + head;
-        #[unroll]
-        for d in 0..comptime!(b.row_fragments()) {
-            let v = spread::<N>(sums.index(d), &mut logits, &here, b) / Vector::new(total);
-            let c = here.half + comptime!(2 * d);
-            if active && row != PADDING && c < comptime!(b.head_vectors) {
-                y[at as usize * comptime!(b.head_vectors) + c] = Vector::cast_from(v);
-            }
-        }
-        if active && row != PADDING && here.half == 0 {
-            stats[2 * at as usize] = F::cast_from(max);
-            stats[2 * at as usize + 1] = F::cast_from(total.ln());
-        }
-    }
+    let head = SetHead::<F, N> {
+        q: q.to_slice(),
+        kv: kv.to_slice(),
+        bias: bias.to_slice(),
+        pad: pad.to_slice(),
+        m: *m,
+        s: *s,
+        owner: select(s.own > 0, task / s.heads, group),
+        group,
+        set: task / s.heads % s.sets,
+        head: task % s.heads,
+        first_channel: task % s.heads * comptime!(b.head_vectors as u32),
+        active,
+    };
+    let extent = Extent { queries: s.queries, tokens: s.tokens, heads: s.heads, head: head.head, active };
+    attend::<F, N, SetHead<F, N>>(&head, &extent, y, stats, b);
 }
 
-/// A vector of a key or value (`which` 0, 1) as it is stored; zeros where it is not `inside`.
-#[cube]
-fn part<F: Float, N: Size>(
-    kv: &Array<Vector<F, N>>,
-    pad: &Array<Vector<F, N>>,
-    group: u32,
-    row: u32,
-    which: u32,
-    channel: u32,
-    inside: bool,
-    s: &Sizes,
-) -> Vector<F, N> {
-    let mut v = Vector::<F, N>::cast_from(Vector::<f32, N>::new(0.0));
-    if inside && row != PADDING {
-        v = kv[(((group * s.token_rows + row) * 2 + which) * s.channels + channel) as usize];
-    } else if inside && s.pad > 0 {
-        v = pad[(s.pad_first + (group * 2 + which) * s.channels + channel) as usize];
-    }
-    v
-}
-
-/// Scales a unit's half row of logits, adds the bias, and returns the largest.
-#[cube]
-fn add_bias<F: Float, N: Size>(
-    bias: &Array<F>,
-    logits: &mut SharedMemory<Vector<f32, N>>,
-    group: u32,
-    query: u32,
-    first: u32,
-    head: u32,
+/// The gradients of keys and values and the partial sums of the others. A head of a cube walks through one run of sets.
+#[cube(launch_unchecked)]
+pub(crate) fn backward_matrix<F: Float, N: Size>(
+    q: &Array<Vector<F, N>>,       // [owners, M, C]
+    kv: &Array<Vector<F, N>>,      // [groups, token rows, 2C]
+    rows: &Array<f32>,             // [groups, rows, heads, 3]: maximum, ln Σ exp, Σ dy·y
+    dy: &Array<Vector<F, N>>,      // [groups, rows, C]
+    bias: &Array<F>,               // [groups, bias_len], if s.bias
+    pad: &Array<Vector<F, N>>,     // [groups, 2C], if s.pad
+    dkv: &mut Array<Vector<F, N>>, // [groups, token rows, 2C]
+    partial: &mut Array<F>,        // [owners, runs, heads, row]
     m: &Map,
     s: &Sizes,
-    here: &Place,
-    #[comptime] b: MatrixTile,
-) -> f32 {
-    let mut highest = f32::new(comptime!(ABSENT));
-    let row = here.strip + here.row * comptime!(b.logit_pitch());
-    // Entries of this query: one a key, or in the table of relative positions one a place.
-    let dense = ((group * s.heads + head) * s.queries + query) * s.tokens;
-    let table = table_place(query, m) + table_middle(m);
-    #[unroll]
-    for v in 0..comptime!(b.keys / EDGE) {
-        let c = here.half + comptime!(2 * v);
-        let mut logit = logits[row + c];
+    r: &Runs,
+    #[comptime] b: GradientTile,
+    #[define(F)] _dtype: StorageType,
+) {
+    let at = gradient_place(b);
+    let mut memory = Memory::<F, N>::new(b);
+    let mut logit_sums = kept::<N>(b);
+    let task = (CUBE_POS * comptime!(b.tasks) + at.task) as u32;
+    let has_task = task < r.owners * r.count * s.heads;
+    let task = select(has_task, task, 0);
+    let head = task % s.heads;
+    let extent = Extent { queries: s.queries, tokens: s.tokens, heads: s.heads, head, active: has_task };
+    let dq = zeros(comptime!(b.row_fragments()));
+    if comptime!(!b.whole) && r.q > 0 {
+        for turn in 0..s.queries.div_ceil(comptime!((b.rows * EDGE) as u32)) {
+            let dq = zeros(comptime!(b.row_fragments()));
+            for i in 0..r.length {
+                let of_set = set_of_run::<F, N>(q, kv, bias, pad, m, s, r, task, has_task, i, b);
+                let here = Extent { queries: s.queries, tokens: s.tokens, heads: s.heads, head, active: of_set.active };
+                let sums = partial_sums(task, i, s, r);
+                gather_queries::<F, N, SetHead<F, N>>(
+                    &of_set,
+                    &here,
+                    rows,
+                    dy,
+                    partial,
+                    &sums,
+                    &mut memory,
+                    &mut logit_sums,
+                    &dq,
+                    turn,
+                    &at,
+                    b,
+                );
+            }
+            write_queries::<F, N>(&dq, turn, task * r.row, &extent, partial, s.scale, &mut memory, &at, b);
+        }
+    }
+    for i in 0..r.length {
+        let of_set = set_of_run::<F, N>(q, kv, bias, pad, m, s, r, task, has_task, i, b);
+        let here = Extent { queries: s.queries, tokens: s.tokens, heads: s.heads, head, active: of_set.active };
+        let sums = partial_sums(task, i, s, r);
+        gather_tokens::<F, N, SetHead<F, N>>(
+            &of_set,
+            &here,
+            rows,
+            dy,
+            dkv,
+            partial,
+            &sums,
+            &mut memory,
+            &mut logit_sums,
+            &dq,
+            &at,
+            b,
+        );
+    }
+    if comptime!(b.whole) && r.q > 0 {
+        write_queries::<F, N>(&dq, 0u32, task * r.row, &extent, partial, s.scale, &mut memory, &at, b);
+    }
+    write_kept::<F, N>(partial, &partial_sums(task, 0u32, s, r), &logit_sums, &extent, &at, b);
+}
+
+/// The `i`-th set of a task's run. Every unit must reach the barriers: those without a set follow along on the first one and add nothing.
+#[cube]
+fn set_of_run<F: Float, N: Size>(
+    q: &Array<Vector<F, N>>,
+    kv: &Array<Vector<F, N>>,
+    bias: &Array<F>,
+    pad: &Array<Vector<F, N>>,
+    m: &Map,
+    s: &Sizes,
+    r: &Runs,
+    task: u32,
+    has_task: bool,
+    i: u32,
+    #[comptime] b: GradientTile,
+) -> SetHead<F, N> {
+    let head = task % s.heads;
+    let index = task / s.heads % r.count * r.length + i;
+    let owner = task / s.heads / r.count;
+    let active = has_task && index < r.sets;
+    SetHead::<F, N> {
+        q: q.to_slice(),
+        kv: kv.to_slice(),
+        bias: bias.to_slice(),
+        pad: pad.to_slice(),
+        m: *m,
+        s: *s,
+        owner,
+        group: select(s.own > 0, owner / s.sets, owner),
+        set: select(s.own > 0, owner % s.sets, select(active, index, 0)),
+        head,
+        first_channel: head * comptime!(b.head_vectors as u32),
+        active,
+    }
+}
+
+#[cube]
+fn partial_sums(task: u32, before: u32, s: &Sizes, r: &Runs) -> PartialSums {
+    PartialSums {
+        bias: r.bias,
+        bias_first: task * r.row + r.bias_offset,
+        padding: r.padding,
+        padding_first: task * r.row + r.padding_offset,
+        before,
+        scale: s.scale,
+    }
+}
+
+/// Writes the gradients of a plane's queries of a tile over a run: `[M, head_dim]` from `first` on.
+#[cube]
+fn write_queries<F: Float, N: Size>(
+    dq: &Sequence<cmma::Matrix<f32>>,
+    turn: u32,
+    first: u32,
+    extent: &Extent,
+    partial: &mut Array<F>,
+    scale: f32,
+    memory: &mut Memory<F, N>,
+    at: &GradientPlace,
+    #[comptime] b: GradientTile,
+) {
+    if at.plane < comptime!(b.rows) {
+        let query = turn * comptime!((b.rows * EDGE) as u32) + (at.plane * EDGE + at.row) as u32;
+        let to = first as usize + query as usize * comptime!(b.head_vectors * WIDTH);
         #[unroll]
-        for e in 0..WIDTH {
-            let key = first + (c * WIDTH + e) as u32;
-            let mut l = f32::new(comptime!(ABSENT));
-            if query < s.queries && key < s.tokens {
-                l = logit[e] * s.scale;
-                if s.bias == 1 {
-                    l += f32::cast_from(bias[(dense + key) as usize]);
-                } else if s.bias == 2 {
-                    let entry = group * s.bias_len + (table - table_place(key, m)) * s.heads + head;
-                    l += f32::cast_from(bias[entry as usize]);
+        for d in 0..comptime!(b.row_fragments()) {
+            let v = query_gradient::<F, N>(dq.index(d), memory, scale, at, b);
+            let c = at.half + comptime!(2 * d);
+            if extent.active && query < extent.queries && c < comptime!(b.head_vectors) {
+                #[unroll]
+                for e in 0..WIDTH {
+                    partial[to + c * WIDTH + e] = F::cast_from(v[e]);
                 }
             }
-            logit[e] = l;
-            highest = f32::max(highest, l);
         }
-        logits[row + c] = logit;
     }
-    highest
 }

@@ -1,19 +1,82 @@
-//! The forward kernel on matrix units: see [`swinstyle_kit::attention::matrix`] for the parts.
+//! The kernels on matrix units: what they must know of a head of a window for [`swinstyle_kit::attention::matrix`].
 
-use cubecl::prelude::*;
+use cubecl::{cmma, prelude::*};
 use swinstyle_kit::attention::{
     MASK,
     cube::{Map, PADDING, region, table_middle, table_place},
     matrix::{
-        ABSENT, EDGE, MatrixTile, PLANE, Place, WIDTH, add_weighted_values, multiply_queries_and_keys, place, row_max,
-        row_sum, spread, weigh, zeros,
+        EDGE, Extent, GradientPlace, GradientTile, Head, HeadExpand, MatrixTile, Memory, PLANE, PartialSums, attend,
+        gather_queries, gather_tokens, gradient_place, kept, query_gradient, write_kept, zeros,
     },
 };
 
-use super::{Sizes, token_or_none};
+use super::{Sizes, backward::Runs, token_or_none};
 
 /// What regions are counted in: beyond every place in a table, for windows have at most 2¹⁵ cells.
 const REGION: u32 = 1 << 20;
+
+/// One head of a window.
+#[derive(CubeType)]
+struct WindowHead<F: Float, N: Size> {
+    qkv: Slice<Vector<F, N>>, // [B, H, W, 3C]
+    table: Slice<F>,          // [(2wh − 1)(2ww − 1), heads]
+    pad: Slice<Vector<F, N>>, // [3C], if s.pad
+    m: Map,
+    s: Sizes,
+    set: u32,
+    head: u32,
+    /// Vectors before the head in each of q, k and v.
+    first_channel: u32,
+    /// Whether there is such a window; else nothing has a result.
+    active: bool,
+}
+
+#[cube]
+impl<F: Float, N: Size> Head<F, N> for WindowHead<F, N> {
+    fn result_row(&self, query: u32) -> u32 {
+        select(self.active, token_or_none(self.set, query, &self.m, &self.s), PADDING)
+    }
+
+    fn token_row(&self, token: u32) -> u32 {
+        token_or_none(self.set, token, &self.m, &self.s)
+    }
+
+    fn query(&self, _query: u32, row: u32, vector: usize) -> Vector<F, N> {
+        self.qkv[(row * 3 * self.s.channels + self.first_channel) as usize + vector]
+    }
+
+    fn token(&self, row: u32, part: u32, vector: usize) -> Vector<F, N> {
+        let at = ((part + 1) * self.s.channels + self.first_channel) as usize + vector;
+        let mut v = Vector::<F, N>::cast_from(Vector::<f32, N>::new(0.0));
+        if row != PADDING {
+            v = self.qkv[(row * 3 * self.s.channels) as usize + at];
+        } else if self.s.pad > 0 {
+            v = self.pad[at];
+        }
+        v
+    }
+
+    fn token_gradient(&self, row: u32, part: u32) -> usize {
+        ((row * 3 + part + 1) * self.s.channels + self.first_channel) as usize
+    }
+
+    /// Beyond the table's middle, so that a token's place is never larger.
+    fn query_place(&self, query: u32) -> u32 {
+        self.token_place(query) + table_middle(&self.m)
+    }
+
+    /// The cell's place in the table, with its region in the upper bits.
+    fn token_place(&self, token: u32) -> u32 {
+        table_place(token, &self.m) + region(self.set, token, &self.m) * comptime!(REGION)
+    }
+
+    fn logit(&self, product: f32, query: u32, token: u32) -> f32 {
+        let entry = query % comptime!(REGION) - token % comptime!(REGION);
+        let logit = product * self.s.scale + f32::cast_from(self.table[(entry * self.s.heads + self.head) as usize]);
+        let same = query / comptime!(REGION) == token / comptime!(REGION);
+        select(same, logit, logit + comptime!(MASK as f32))
+    }
+}
 
 /// y, and of every query's logits the maximum and ln Σ exp(logit − maximum).
 #[cube(launch_unchecked)]
@@ -28,170 +91,157 @@ pub(crate) fn forward_matrix<F: Float, N: Size>(
     #[comptime] b: MatrixTile,
     #[define(F)] _dtype: StorageType,
 ) {
-    let vectors = comptime!(b.row_vectors());
-    let pitch = comptime!(b.pitch());
-    let mut queries = SharedMemory::<Vector<F, N>>::new(comptime!(b.all_planes() * EDGE * b.pitch()));
-    let mut keys = SharedMemory::<Vector<F, N>>::new(comptime!(b.tasks * b.keys * b.pitch()));
-    let mut values = SharedMemory::<Vector<F, N>>::new(comptime!(b.tasks * b.keys * b.pitch()));
-    let mut logits = SharedMemory::<Vector<f32, N>>::new(comptime!(b.all_planes() * EDGE * b.logit_pitch()));
-    let mut weights = SharedMemory::<Vector<F, N>>::new(comptime!(b.all_planes() * EDGE * b.logit_pitch()));
-    let mut facts = SharedMemory::<f32>::new(comptime!(b.units()));
-    let mut key_places = SharedMemory::<u32>::new(comptime!(b.tasks * b.keys));
-
-    let here = place(b);
-    let task = (CUBE_POS * comptime!(b.tasks) + here.task) as u32;
+    let of_cube = UNIT_POS as usize / comptime!(b.planes * PLANE);
+    let task = (CUBE_POS * comptime!(b.tasks) + of_cube) as u32;
     // Planes without a task follow along with nothing to write, for every unit must reach the barriers.
     let active = task < s.sets * s.heads;
     let task = select(active, task, 0);
-    let set = task / s.heads;
-    let head = task % s.heads;
-    let first_channel = head * comptime!(b.head_vectors as u32);
-
-    let turns = s.cells.div_ceil(comptime!((b.planes * EDGE) as u32));
-    let tiles = s.cells.div_ceil(comptime!(b.keys as u32));
-    let sweeps = comptime!(if b.whole { 1u32 } else { 2u32 });
-    for turn in 0..turns {
-        let first_query = (turn * comptime!(b.planes as u32) + here.plane as u32) * comptime!(EDGE as u32);
-        let mut at = here.lane;
-        while at < comptime!(EDGE * b.row_vectors()) {
-            let other = token_or_none(set, first_query + (at / vectors) as u32, m, s);
-            queries[here.queries + at / vectors * pitch + at % vectors] =
-                part::<F, N>(qkv, pad, other, 0u32, first_channel, at % vectors, s, b);
-            at += PLANE;
-        }
-        let query = first_query + here.row as u32;
-        let own = token_or_none(set, query, m, s);
-        let own_place = place_in_table(set, query, m, s);
-        let mut max = f32::new(comptime!(ABSENT));
-        let mut total = f32::new(0.0);
-        let sums = zeros(b);
-        for sweep in 0..sweeps {
-            for t in 0..tiles {
-                let first = t * comptime!(b.keys as u32);
-                // Where one tile holds the whole window it stays.
-                if comptime!(!b.whole) || turn == 0 {
-                    sync_cube();
-                    let mut at = here.unit;
-                    while at < comptime!(b.keys * b.row_vectors()) {
-                        let other = token_or_none(set, first + (at / vectors) as u32, m, s);
-                        let to = here.keys + at / vectors * pitch + at % vectors;
-                        keys[to] = part::<F, N>(qkv, pad, other, 1u32, first_channel, at % vectors, s, b);
-                        values[to] = part::<F, N>(qkv, pad, other, 2u32, first_channel, at % vectors, s, b);
-                        at += comptime!(b.planes * PLANE);
-                    }
-                    let mut key = here.unit;
-                    while key < comptime!(b.keys) {
-                        key_places[here.task * comptime!(b.keys) + key] = place_in_table(set, first + key as u32, m, s);
-                        key += comptime!(b.planes * PLANE);
-                    }
-                    sync_cube();
-                } else {
-                    sync_plane();
-                }
-                multiply_queries_and_keys::<F, N>(&queries, &keys, &mut logits, &here, b);
-                sync_plane();
-                let highest = add_bias::<F, N>(table, &mut logits, &key_places, own_place, head, m, s, &here, b);
-                if sweep == 0 {
-                    let higher = f32::max(max, row_max(&mut facts, &here, highest));
-                    total *= (max - higher).exp();
-                    max = higher;
-                }
-                let sum = weigh::<F, N>(&logits, &mut weights, &here, max, b);
-                if sweep == 0 {
-                    total += sum;
-                }
-                sync_plane();
-                if sweep + 1 == sweeps {
-                    add_weighted_values::<F, N>(&weights, &values, &sums, &here, b);
-                }
-            }
-        }
-        let total = row_sum(&mut facts, &here, total);
-        #[unroll]
-        for d in 0..comptime!(b.row_fragments()) {
-            let v = spread::<N>(sums.index(d), &mut logits, &here, b) / Vector::new(total);
-            let c = here.half + comptime!(2 * d);
-            if active && own != PADDING && c < comptime!(b.head_vectors) {
-                y[(own * s.channels + first_channel + c as u32) as usize] = Vector::cast_from(v);
-            }
-        }
-        if active && own != PADDING && here.half == 0 {
-            let at = (own * s.heads + head) as usize;
-            stats[2 * at] = F::cast_from(max);
-            stats[2 * at + 1] = F::cast_from(total.ln());
-        }
-    }
+    let head = WindowHead::<F, N> {
+        qkv: qkv.to_slice(),
+        table: table.to_slice(),
+        pad: pad.to_slice(),
+        m: *m,
+        s: *s,
+        set: task / s.heads,
+        head: task % s.heads,
+        first_channel: task % s.heads * comptime!(b.head_vectors as u32),
+        active,
+    };
+    let extent = Extent { queries: s.cells, tokens: s.cells, heads: s.heads, head: head.head, active };
+    attend::<F, N, WindowHead<F, N>>(&head, &extent, y, stats, b);
 }
 
-/// A vector of q, k or v (`which` 0, 1, 2) of a token's head as it is stored; zeros beyond the head.
-#[cube]
-fn part<F: Float, N: Size>(
-    qkv: &Array<Vector<F, N>>,
-    pad: &Array<Vector<F, N>>,
-    token: u32,
-    which: u32,
-    first_channel: u32,
-    vector: usize,
-    s: &Sizes,
-    #[comptime] b: MatrixTile,
-) -> Vector<F, N> {
-    let at = which * s.channels + first_channel + vector as u32;
-    let mut v = Vector::<F, N>::cast_from(Vector::<f32, N>::new(0.0));
-    if vector < comptime!(b.head_vectors) {
-        if token != PADDING {
-            v = qkv[(token * 3 * s.channels + at) as usize];
-        } else if s.pad > 0 {
-            v = pad[at as usize];
-        }
-    }
-    v
-}
-
-/// A cell's [`table_place`], with its region in the upper bits; [`PADDING`] beyond the window.
-#[cube]
-fn place_in_table(set: u32, cell: u32, m: &Map, s: &Sizes) -> u32 {
-    let mut place = PADDING.runtime();
-    if cell < s.cells {
-        place = table_place(cell, m) + region(set, cell, m) * comptime!(REGION);
-    }
-    place
-}
-
-/// Scales a unit's half row of logits, adds bias and mask, and returns the largest.
-#[cube]
-fn add_bias<F: Float, N: Size>(
-    table: &Array<F>,
-    logits: &mut SharedMemory<Vector<f32, N>>,
-    key_places: &SharedMemory<u32>,
-    own: u32,
-    head: u32,
+/// The gradients of qkv and the partial sums of the others. A head of a cube walks through one run of windows.
+#[cube(launch_unchecked)]
+pub(crate) fn backward_matrix<F: Float, N: Size>(
+    qkv: &Array<Vector<F, N>>,      // [B, H, W, 3C]
+    table: &Array<F>,               // [(2wh − 1)(2ww − 1), heads]
+    rows: &Array<f32>,              // [B, H, W, heads, 3]: maximum, ln Σ exp, Σ dy·y
+    dy: &Array<Vector<F, N>>,       // [B, H, W, C]
+    pad: &Array<Vector<F, N>>,      // [3C], if s.pad
+    dqkv: &mut Array<Vector<F, N>>, // [B, H, W, 3C]
+    partial: &mut Array<F>,         // [runs, heads, row]
     m: &Map,
     s: &Sizes,
-    here: &Place,
-    #[comptime] b: MatrixTile,
-) -> f32 {
-    let mut highest = f32::new(comptime!(ABSENT));
-    let row = here.strip + here.row * comptime!(b.logit_pitch());
-    let middle = table_middle(m);
-    #[unroll]
-    for v in 0..comptime!(b.keys / EDGE) {
-        let c = here.half + comptime!(2 * v);
-        let mut logit = logits[row + c];
-        #[unroll]
-        for e in 0..WIDTH {
-            let key = key_places[here.task * comptime!(b.keys) + c * WIDTH + e];
-            let mut l = f32::new(comptime!(ABSENT));
-            if own != PADDING && key != PADDING {
-                let entry = own % comptime!(REGION) + middle - key % comptime!(REGION);
-                l = logit[e] * s.scale + f32::cast_from(table[(entry * s.heads + head) as usize]);
-                if own / comptime!(REGION) != key / comptime!(REGION) {
-                    l += comptime!(MASK as f32);
-                }
+    r: &Runs,
+    #[comptime] b: GradientTile,
+    #[define(F)] _dtype: StorageType,
+) {
+    let at = gradient_place(b);
+    let mut memory = Memory::<F, N>::new(b);
+    let mut logit_sums = kept::<N>(b);
+    let task = (CUBE_POS * comptime!(b.tasks) + at.task) as u32;
+    let has_task = task < r.count * s.heads;
+    let task = select(has_task, task, 0);
+    let run = task / s.heads;
+    let head = task % s.heads;
+    let extent = Extent { queries: s.cells, tokens: s.cells, heads: s.heads, head, active: has_task };
+    for i in 0..r.length {
+        let set = run * r.length + i;
+        // Every unit must reach the barriers: those without a window follow along on the first one and write nothing.
+        let active = has_task && set < s.sets;
+        let of_set = WindowHead::<F, N> {
+            qkv: qkv.to_slice(),
+            table: table.to_slice(),
+            pad: pad.to_slice(),
+            m: *m,
+            s: *s,
+            set: select(active, set, 0),
+            head,
+            first_channel: head * comptime!(b.head_vectors as u32),
+            active,
+        };
+        let here = Extent { queries: s.cells, tokens: s.cells, heads: s.heads, head, active };
+        let sums = partial_sums(task, i, s, r);
+        if comptime!(b.whole) {
+            let dq = zeros(comptime!(b.row_fragments()));
+            gather_tokens::<F, N, WindowHead<F, N>>(
+                &of_set,
+                &here,
+                rows,
+                dy,
+                dqkv,
+                partial,
+                &sums,
+                &mut memory,
+                &mut logit_sums,
+                &dq,
+                &at,
+                b,
+            );
+            write_queries::<F, N>(&of_set, &dq, 0u32, dqkv, &mut memory, &at, b);
+        } else {
+            for turn in 0..s.cells.div_ceil(comptime!((b.rows * EDGE) as u32)) {
+                let dq = zeros(comptime!(b.row_fragments()));
+                gather_queries::<F, N, WindowHead<F, N>>(
+                    &of_set,
+                    &here,
+                    rows,
+                    dy,
+                    partial,
+                    &sums,
+                    &mut memory,
+                    &mut logit_sums,
+                    &dq,
+                    turn,
+                    &at,
+                    b,
+                );
+                write_queries::<F, N>(&of_set, &dq, turn, dqkv, &mut memory, &at, b);
             }
-            logit[e] = l;
-            highest = f32::max(highest, l);
+            let none = zeros(0usize);
+            gather_tokens::<F, N, WindowHead<F, N>>(
+                &of_set,
+                &here,
+                rows,
+                dy,
+                dqkv,
+                partial,
+                &sums,
+                &mut memory,
+                &mut logit_sums,
+                &none,
+                &at,
+                b,
+            );
         }
-        logits[row + c] = logit;
     }
-    highest
+    write_kept::<F, N>(partial, &partial_sums(task, 0u32, s, r), &logit_sums, &extent, &at, b);
+}
+
+#[cube]
+fn partial_sums(task: u32, before: u32, s: &Sizes, r: &Runs) -> PartialSums {
+    PartialSums {
+        bias: r.table,
+        bias_first: task * r.row,
+        padding: r.padding,
+        padding_first: task * r.row + r.padding_offset,
+        before,
+        scale: s.scale,
+    }
+}
+
+/// Writes the gradients of a plane's queries of a tile.
+#[cube]
+fn write_queries<F: Float, N: Size>(
+    head: &WindowHead<F, N>,
+    dq: &Sequence<cmma::Matrix<f32>>,
+    turn: u32,
+    dqkv: &mut Array<Vector<F, N>>,
+    memory: &mut Memory<F, N>,
+    at: &GradientPlace,
+    #[comptime] b: GradientTile,
+) {
+    if at.plane < comptime!(b.rows) {
+        let query = turn * comptime!((b.rows * EDGE) as u32) + (at.plane * EDGE + at.row) as u32;
+        let row = head.result_row(query);
+        #[unroll]
+        for d in 0..comptime!(b.row_fragments()) {
+            let v = query_gradient::<F, N>(dq.index(d), memory, head.s.scale, at, b);
+            let c = at.half + comptime!(2 * d);
+            if row != PADDING && c < comptime!(b.head_vectors) {
+                dqkv[(row * 3 * head.s.channels + head.first_channel) as usize + c] = Vector::cast_from(v);
+            }
+        }
+    }
 }

@@ -1,16 +1,17 @@
-//! The forward form on matrix units against the host twin, on emulated CUDA.
+//! The forms on matrix units against the host twin, on emulated CUDA.
 
 use cubecl::prelude::{ComputeClient, Runtime};
 use swinstyle_kit::{
-    attention::matrix::MatrixTile,
-    testing::{distance, emulated_cuda},
+    attention::matrix::{GradientTile, MatrixTile, Shaped},
+    testing::{distance, emulated_cuda, uniform},
 };
 use swinstyle_tensor::{CubeArg, DType, Device, Kernel, Result, Scalar, launch};
 
 use super::{Case, inputs, parameters};
 use crate::{
-    Blueprint, Problem,
-    launch::{Forward, launch_forward},
+    BackwardBlueprint, Blueprint, Problem,
+    launch::{Backward, Forward, launch_backward, launch_forward},
+    problem::Partials,
 };
 
 /// The forward kernel with a tile that is not its default.
@@ -73,6 +74,76 @@ fn attention_on_matrix_units_matches_the_twin() {
                     assert!(error < limit, "{name} of {case:?} in {dtype} by {tile:?}: {error:e}");
                 }
             }
+        }
+    }
+}
+
+/// The backward kernel with a tile that is not its default.
+struct BackwardWith {
+    kernel: Backward,
+    tile: GradientTile,
+}
+
+impl Kernel for BackwardWith {
+    fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+
+    fn output_shapes(&self) -> Vec<Vec<usize>> {
+        self.kernel.output_shapes()
+    }
+
+    fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
+        self.kernel.host(inputs, outputs)
+    }
+
+    fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
+        let b = BackwardBlueprint::Matrix(self.tile);
+        let given = std::array::from_fn(|i| &inputs[i]);
+        launch_backward(client, &self.kernel, &b, given, inputs.get(5), [&outputs[0], &outputs[1]])
+    }
+}
+
+/// A case, and a tile as (tasks, strips of queries, strips of tokens): windows of one tile, in runs of several too; queries in one tile and
+/// tokens in several; both in several; planes that share queries; tasks beyond the runs; padding and shifts.
+const GRADIENT_CASES: [(Case, [usize; 3]); 6] = [
+    (([2, 10, 36], 1, 8, [2, 2], [1, 1]), [4, 1, 1]),
+    (([1, 9, 12], 3, 32, [7, 7], [3, 3]), [1, 4, 4]),
+    (([1, 10, 9], 1, 24, [7, 7], [3, 3]), [2, 4, 1]),
+    (([1, 8, 8], 2, 64, [8, 8], [4, 4]), [1, 2, 3]),
+    (([1, 10, 11], 1, 16, [10, 10], [0, 5]), [1, 2, 2]),
+    (([3, 5, 4], 1, 40, [3, 8], [1, 4]), [1, 1, 2]),
+];
+
+#[test]
+fn gradients_on_matrix_units_match_the_twin_with_the_same_bits_each_time() {
+    let Some(cuda) = emulated_cuda() else { return };
+    for (i, (case, [tasks, rows, columns])) in GRADIENT_CASES.into_iter().enumerate() {
+        let xs = inputs(case, DType::F32, Device::Cpu);
+        let problem = Problem::new(xs[0].shape(), Some(xs[2].shape()), xs[1].shape(), &parameters(case)).unwrap();
+        let tile = GradientTile::new(problem.shape(), tasks, rows, columns);
+        let (dtype, limit) = if i % 2 == 0 { (DType::F16, 2e-3) } else { (DType::BF16, 1e-2) };
+        for padded in [true, false] {
+            let [qkv, table, pad] = xs.clone().map(|x| x.to_dtype(dtype).unwrap());
+            let pad = padded.then_some(&pad);
+            let forward =
+                launch(&Forward(problem), &[&qkv, &table].into_iter().chain(pad).collect::<Vec<_>>()).unwrap();
+            let dy =
+                uniform("cotangent", forward[0].shape(), DType::F32, Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+            let given: Vec<_> = [&qkv, &table, &forward[0], &forward[1], &dy].into_iter().chain(pad).collect();
+            let partials = Partials::new(&problem, padded, padded);
+            let kernel = BackwardWith { kernel: Backward { problem, partials }, tile };
+            let run = |device: Device| -> Vec<Vec<f64>> {
+                let on: Vec<_> = given.iter().map(|x| x.to_device(device).unwrap()).collect();
+                let outputs = launch(&kernel, &on.iter().collect::<Vec<_>>()).unwrap();
+                outputs.iter().map(|t| t.to_vec_f64().unwrap()).collect()
+            };
+            let (actual, expected) = (run(cuda), run(Device::Cpu));
+            for (name, (a, e)) in ["qkv", "partial sums"].iter().zip(actual.iter().zip(&expected)) {
+                let error = distance(a, e);
+                assert!(e.is_empty() || error < limit, "{name} of {case:?} in {dtype} by {tile:?}: {error:e}");
+            }
+            assert!(i > 0 || actual == run(cuda), "{case:?}");
         }
     }
 }

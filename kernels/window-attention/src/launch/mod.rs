@@ -1,108 +1,27 @@
 //! The kernels as the runtime sees them: shapes, the host twin, and the CubeCL launches.
 
+mod forms;
+
 use cubecl::prelude::*;
 use swinstyle_kit::{
     Blueprint as _, Problem as _,
-    attention::{
-        cube::{check_lengths, map, row_stats},
-        matrix::WIDTH,
-    },
+    attention::cube::{check_lengths, map},
     glue,
     tuning::{Place, choose},
 };
 use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
-    cube::{
-        SizesLaunch,
-        backward::{RunsLaunch, backward},
-        forward::forward,
-        matrix::forward_matrix,
-        sums::{sum_padding, sum_table},
-    },
+    cube::sums::{sum_padding, sum_table},
     host,
     problem::{OP, Partials, Problem},
-    tune::{Blueprint, UnitTile},
+    tune::{BackwardBlueprint, Blueprint},
 };
+pub(crate) use forms::{launch_backward, launch_forward};
+use forms::{runs, sizes};
 
 fn wrong_count() -> TensorError {
     TensorError::shape(OP, "a wrong number of inputs or outputs")
-}
-
-/// Run-time sizes, with channels in vectors of `width`.
-fn sizes<R: Runtime>(p: &Problem, width: usize, pad: bool) -> SizesLaunch<R> {
-    SizesLaunch::new(
-        p.windows.count() as u32,
-        p.windows.cells() as u32,
-        p.heads as u32,
-        (p.channels() / width) as u32,
-        u32::from(pad),
-        p.scale as f32,
-    )
-}
-
-fn runs<R: Runtime>(p: &Problem, parts: &Partials) -> RunsLaunch<R> {
-    RunsLaunch::new(
-        parts.chunks.count as u32,
-        parts.chunks.length as u32,
-        parts.row(p) as u32,
-        u32::from(parts.table),
-        u32::from(parts.pad),
-        parts.pad_offset(p) as u32,
-    )
-}
-
-/// The forward kernel of a blueprint.
-pub(crate) fn launch_forward<R: Runtime>(
-    client: &ComputeClient<R>,
-    p: &Problem,
-    b: &Blueprint,
-    [qkv, table]: [&CubeArg; 2],
-    pad: Option<&CubeArg>,
-    [y, stats]: [&CubeArg; 2],
-) -> Result<()> {
-    let dtype = storage_type(OP, client, y.dtype)?;
-    let tasks = p.windows.count() * p.heads;
-    // Any buffer stands for an absent one, which is not read.
-    let given = pad.unwrap_or(qkv);
-    // SAFETY: tasks are checked against windows × heads, cells against the window, tokens against the map.
-    match b {
-        Blueprint::Units(b) => unsafe {
-            forward::launch_unchecked::<R>(
-                client,
-                glue::grid(tasks.div_ceil(b.heads)),
-                CubeDim::new_1d((b.heads * b.units) as u32),
-                b.vector_width,
-                qkv.array(),
-                table.array(),
-                given.array(),
-                y.array(),
-                stats.array(),
-                map(&p.windows),
-                sizes(p, b.vector_width, pad.is_some()),
-                *b,
-                dtype,
-            );
-        },
-        Blueprint::Matrix(b) => unsafe {
-            forward_matrix::launch_unchecked::<R>(
-                client,
-                glue::grid(tasks.div_ceil(b.tasks)),
-                CubeDim::new_1d(b.units() as u32),
-                WIDTH,
-                qkv.array(),
-                table.array(),
-                given.array(),
-                y.array(),
-                stats.array(),
-                map(&p.windows),
-                sizes(p, WIDTH, pad.is_some()),
-                *b,
-                dtype,
-            );
-        },
-    }
-    Ok(())
 }
 
 /// (qkv, table[, pad_qkv]) → (y, statistics `[.., heads, 2]`: each query's largest logit and ln Σ exp(logit − largest)).
@@ -174,31 +93,9 @@ impl Kernel for Backward {
         check_lengths(OP, inputs)?;
         check_lengths(OP, outputs)?;
         let p = &self.problem;
-        let b = choose(Place::Cube, self.name(), p, &glue::limits(client), UnitTile::default_for(p));
-        let rows = row_stats(OP, client, stats, y, dy, p.head_dim)?;
-        // SAFETY: tasks are checked against runs × heads, windows against their number, cells against the window, tokens
-        // against the map, and a row of the partial sums has an entry for each pair of cells or channel of a cell.
-        unsafe {
-            backward::launch_unchecked::<R>(
-                client,
-                glue::grid((self.partials.chunks.count * p.heads).div_ceil(b.heads)),
-                CubeDim::new_1d((b.heads * b.units) as u32),
-                b.vector_width,
-                qkv.array(),
-                table.array(),
-                rows.array(),
-                dy.array(),
-                pad.first().unwrap_or(qkv).array(),
-                dqkv.array(),
-                partial.array(),
-                map(&p.windows),
-                sizes(p, b.vector_width, !pad.is_empty()),
-                runs(p, &self.partials),
-                b,
-                storage_type(OP, client, y.dtype)?,
-            );
-        }
-        Ok(())
+        let limits = glue::limits_of(client, storage_type(OP, client, y.dtype)?);
+        let b = choose(Place::Cube, self.name(), p, &limits, BackwardBlueprint::best_for(p, &limits));
+        launch_backward(client, self, &b, [qkv, table, y, stats, dy], pad.first(), [dqkv, partial])
     }
 
     fn flops(&self) -> u64 {
