@@ -1,11 +1,11 @@
 //! The kernels on matrix units: what they must know of a head of a set for [`swinstyle_kit::attention::matrix`].
 
-use cubecl::{cmma, prelude::*};
+use cubecl::prelude::*;
 use swinstyle_kit::attention::{
     cube::{Map, PADDING, table_middle, table_place},
     matrix::{
-        EDGE, Extent, GradientPlace, GradientTile, Head, HeadExpand, MatrixTile, Memory, PLANE, PartialSums, WIDTH,
-        attend, gather_queries, gather_tokens, gradient_place, kept, query_gradient, write_kept, zeros,
+        EDGE, Extent, GradientPlace, GradientTile, Head, HeadExpand, MatrixTile, Memory, PLANE, PartialSums, Product,
+        WIDTH, attend, gather_queries, gather_tokens, gradient_place, kept, query_gradient, write_kept, zeros,
     },
 };
 
@@ -156,10 +156,10 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
     let task = select(has_task, task, 0);
     let head = task % s.heads;
     let extent = Extent { queries: s.queries, tokens: s.tokens, heads: s.heads, head, active: has_task };
-    let dq = zeros(comptime!(b.row_fragments()));
+    let mut dq = zeros(comptime!(b.row_fragments()), b.ldmatrix);
     if comptime!(!b.whole) && r.q > 0 {
         for turn in 0..s.queries.div_ceil(comptime!((b.rows * EDGE) as u32)) {
-            let dq = zeros(comptime!(b.row_fragments()));
+            let mut dq = zeros(comptime!(b.row_fragments()), b.ldmatrix);
             for i in 0..r.length {
                 let of_set = set_of_run::<F, N>(q, kv, bias, pad, m, s, r, task, has_task, i, b);
                 let here = Extent { queries: s.queries, tokens: s.tokens, heads: s.heads, head, active: of_set.active };
@@ -173,7 +173,7 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
                     &sums,
                     &mut memory,
                     &mut logit_sums,
-                    &dq,
+                    &mut dq,
                     turn,
                     &at,
                     b,
@@ -196,7 +196,7 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
             &sums,
             &mut memory,
             &mut logit_sums,
-            &dq,
+            &mut dq,
             &at,
             b,
         );
@@ -257,7 +257,7 @@ fn partial_sums(task: u32, before: u32, s: &Sizes, r: &Runs) -> PartialSums {
 /// Writes the gradients of a plane's queries of a tile over a run: `[M, head_dim]` from `first` on.
 #[cube]
 fn write_queries<F: Float, N: Size>(
-    dq: &Sequence<cmma::Matrix<f32>>,
+    dq: &Sequence<Product>,
     turn: u32,
     first: u32,
     extent: &Extent,

@@ -1,12 +1,12 @@
 //! The kernels on matrix units: what they must know of a head of a window for [`swinstyle_kit::attention::matrix`].
 
-use cubecl::{cmma, prelude::*};
+use cubecl::prelude::*;
 use swinstyle_kit::attention::{
     MASK,
     cube::{Map, PADDING, region, table_middle, table_place},
     matrix::{
-        EDGE, Extent, GradientPlace, GradientTile, Head, HeadExpand, MatrixTile, Memory, PLANE, PartialSums, attend,
-        gather_queries, gather_tokens, gradient_place, kept, query_gradient, write_kept, zeros,
+        EDGE, Extent, GradientPlace, GradientTile, Head, HeadExpand, MatrixTile, Memory, PLANE, PartialSums, Product,
+        attend, gather_queries, gather_tokens, gradient_place, kept, query_gradient, write_kept, zeros,
     },
 };
 
@@ -154,7 +154,7 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
         let here = Extent { queries: s.cells, tokens: s.cells, heads: s.heads, head, active };
         let sums = partial_sums(task, i, s, r);
         if comptime!(b.whole) {
-            let dq = zeros(comptime!(b.row_fragments()));
+            let mut dq = zeros(comptime!(b.row_fragments()), b.ldmatrix);
             gather_tokens::<F, N, WindowHead<F, N>>(
                 &of_set,
                 &here,
@@ -165,14 +165,14 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
                 &sums,
                 &mut memory,
                 &mut logit_sums,
-                &dq,
+                &mut dq,
                 &at,
                 b,
             );
             write_queries::<F, N>(&of_set, &dq, 0u32, dqkv, &mut memory, &at, b);
         } else {
             for turn in 0..s.cells.div_ceil(comptime!((b.rows * EDGE) as u32)) {
-                let dq = zeros(comptime!(b.row_fragments()));
+                let mut dq = zeros(comptime!(b.row_fragments()), b.ldmatrix);
                 gather_queries::<F, N, WindowHead<F, N>>(
                     &of_set,
                     &here,
@@ -182,14 +182,14 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
                     &sums,
                     &mut memory,
                     &mut logit_sums,
-                    &dq,
+                    &mut dq,
                     turn,
                     &at,
                     b,
                 );
                 write_queries::<F, N>(&of_set, &dq, turn, dqkv, &mut memory, &at, b);
             }
-            let none = zeros(0usize);
+            let mut none = zeros(0usize, b.ldmatrix);
             gather_tokens::<F, N, WindowHead<F, N>>(
                 &of_set,
                 &here,
@@ -200,7 +200,7 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
                 &sums,
                 &mut memory,
                 &mut logit_sums,
-                &none,
+                &mut none,
                 &at,
                 b,
             );
@@ -225,7 +225,7 @@ fn partial_sums(task: u32, before: u32, s: &Sizes, r: &Runs) -> PartialSums {
 #[cube]
 fn write_queries<F: Float, N: Size>(
     head: &WindowHead<F, N>,
-    dq: &Sequence<cmma::Matrix<f32>>,
+    dq: &Sequence<Product>,
     turn: u32,
     dqkv: &mut Array<Vector<F, N>>,
     memory: &mut Memory<F, N>,

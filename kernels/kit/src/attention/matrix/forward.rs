@@ -5,11 +5,12 @@
 //! product, for fragments cannot be rescaled by rows.
 
 use cubecl::prelude::*;
+use swinstyle_tensor::cube::fragments::write_product;
 
 use super::{
     super::cube::PADDING,
     ABSENT, EDGE, Extent, Head, MatrixTile, PLANE, WIDTH,
-    fragments::{add_product, multiply_rows, rows_of, spread, task_and_plane, write_product, zeros},
+    fragments::{add_product, multiply_rows, rows_of, spread, task_and_plane, zeros},
     head::{HeadExpand, fill_tokens},
 };
 
@@ -99,7 +100,7 @@ pub fn attend<F: Float, N: Size, H: Head<F, N>>(
         }
         let mut max = f32::new(comptime!(ABSENT));
         let mut total = f32::new(0.0);
-        let sums = zeros(fragments);
+        let mut sums = zeros(fragments, b.ldmatrix);
         for sweep in 0..sweeps {
             for t in 0..tiles {
                 // Where one tile holds the whole set it stays.
@@ -123,13 +124,13 @@ pub fn attend<F: Float, N: Size, H: Head<F, N>>(
                 } else {
                     sync_plane();
                 }
-                let left = rows_of::<F, N>(&queries, here.queries, fragments, pitch);
+                let left = rows_of::<F, N>(&queries, here.queries, fragments, pitch, b.ldmatrix);
                 #[unroll]
                 for k in 0..comptime!(b.keys / EDGE) {
                     let from = here.keys + comptime!(k * EDGE * b.pitch());
-                    let product = multiply_rows::<F, N>(&left, &keys, from, fragments, pitch);
+                    let product = multiply_rows::<F, N>(&left, &keys, from, fragments, pitch, b.ldmatrix);
                     let to = here.strip + comptime!(k * EDGE / WIDTH);
-                    write_product::<N>(&product, &mut logits, to, comptime!(b.logit_pitch()));
+                    write_product::<N>(&product, &mut logits, to, comptime!(b.logit_pitch()), b.ldmatrix);
                 }
                 sync_plane();
                 let highest = add_bias::<F, N, H>(head, &mut logits, &places, own, &here, b);
@@ -149,12 +150,13 @@ pub fn attend<F: Float, N: Size, H: Head<F, N>>(
                         here.strip,
                         &values,
                         here.keys,
-                        &sums,
+                        &mut sums,
                         comptime!(b.keys / EDGE),
                         false,
                         comptime!(b.logit_pitch()),
                         fragments,
                         pitch,
+                        b.ldmatrix,
                     );
                 }
             }
@@ -163,8 +165,15 @@ pub fn attend<F: Float, N: Size, H: Head<F, N>>(
         let at = (row * extent.heads + extent.head) as usize;
         #[unroll]
         for d in 0..fragments {
-            let v =
-                spread::<N>(sums.index(d), &mut logits, here.strip, here.row, here.half, comptime!(b.logit_pitch()));
+            let v = spread::<N>(
+                sums.index(d),
+                &mut logits,
+                here.strip,
+                here.row,
+                here.half,
+                comptime!(b.logit_pitch()),
+                b.ldmatrix,
+            );
             let c = here.half + comptime!(2 * d);
             if extent.active && row != PADDING && c < comptime!(b.head_vectors) {
                 y[at * comptime!(b.head_vectors) + c] = Vector::cast_from(v / Vector::new(total));

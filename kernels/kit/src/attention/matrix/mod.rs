@@ -23,13 +23,8 @@ pub use form::{Form, Shape, Shaped};
 pub use forward::attend;
 pub use fragments::zeros;
 pub use head::{Extent, Head, HeadExpand};
+pub use swinstyle_tensor::cube::fragments::{EDGE, PLANE, Product, WIDTH};
 pub use tile::{GradientTile, MatrixTile};
 
-/// Edge of a fragment, in elements.
-pub const EDGE: usize = 16;
-/// Halves of one load, and the padding of a tile's rows: neighbouring rows then begin in other banks.
-pub const WIDTH: usize = 8;
-/// Units of a plane.
-pub const PLANE: usize = 32;
 /// Logit of what is not there.
 pub const ABSENT: f32 = -1e30;

@@ -40,13 +40,15 @@ pub struct MatrixTile {
     pub keys: usize,
     /// One tile holds all keys of a set.
     pub whole: bool,
+    /// Whether factors are registers that `ldmatrix` fills: see [`Product`](super::Product).
+    pub ldmatrix: bool,
 }
 
 impl MatrixTile {
     /// The tile for heads of so many channels and sets of so many keys, with at most `most_keys` of them at a time.
     pub fn new(head_dim: usize, keys: usize, tasks: usize, planes: usize, most_keys: usize) -> Self {
         let tile = keys.next_multiple_of(EDGE).min(most_keys);
-        Self { head_vectors: head_dim / WIDTH, tasks, planes, keys: tile, whole: tile >= keys }
+        Self { head_vectors: head_dim / WIDTH, tasks, planes, keys: tile, whole: tile >= keys, ldmatrix: false }
     }
 
     /// Planes of a cube.
@@ -98,7 +100,10 @@ impl Tile for MatrixTile {
         let rows = shape.queries.div_ceil(EDGE);
         let sizes = [(4, 1), (2, 2), (1, 4), (2, 1), (1, 2), (1, 1)];
         let sizes = sizes.into_iter().filter(|(planes, _)| takes(shape, limits) && *planes <= rows);
-        let mut tiles = sizes.map(|(planes, tasks)| Self::new(shape.head_dim, shape.tokens, tasks, planes, MOST_KEYS));
+        let mut tiles = sizes.map(|(planes, tasks)| Self {
+            ldmatrix: limits.ldmatrix,
+            ..Self::new(shape.head_dim, shape.tokens, tasks, planes, MOST_KEYS)
+        });
         tiles.find(|t| t.is_legal(limits))
     }
 
@@ -111,6 +116,7 @@ impl Tile for MatrixTile {
             for planes in [1, 2, 4] {
                 for tasks in [1, 2, 4, 8] {
                     let tile = Self::new(shape.head_dim, shape.tokens, tasks, planes, most_keys);
+                    let tile = Self { ldmatrix: limits.ldmatrix, ..tile };
                     let busy = planes <= shape.queries.div_ceil(EDGE).max(1);
                     if busy && tile.is_legal(limits) && !all.contains(&tile) {
                         all.push(tile);
@@ -139,6 +145,8 @@ pub struct GradientTile {
     pub whole: bool,
     /// One tile holds all queries and tokens: the logits' gradients of a run of sets are summed in registers.
     pub single: bool,
+    /// Whether factors are registers that `ldmatrix` fills: see [`Product`](super::Product).
+    pub ldmatrix: bool,
 }
 
 impl GradientTile {
@@ -147,7 +155,7 @@ impl GradientTile {
         let whole = rows * EDGE >= shape.queries;
         let single = whole && columns * EDGE >= shape.tokens;
         let (head_vectors, shares) = (shape.head_dim / WIDTH, columns.div_ceil(rows));
-        Self { head_vectors, tasks, rows, columns, shares, whole, single }
+        Self { head_vectors, tasks, rows, columns, shares, whole, single, ldmatrix: false }
     }
 
     /// Planes of a head of a set.
@@ -217,7 +225,8 @@ impl Tile for GradientTile {
         let all = if queries <= MOST_STRIPS { queries } else { 4 };
         let pairs = [all, 4, 2, 1].into_iter().flat_map(|rows| [4, 3, 2, 1].map(|columns| (rows, columns)));
         let pairs = pairs.filter(|&(rows, columns)| rows <= queries && columns <= tokens);
-        let mut tiles = pairs.map(|(rows, columns)| Self::new(shape, 1, rows, columns));
+        let mut tiles =
+            pairs.map(|(rows, columns)| Self { ldmatrix: limits.ldmatrix, ..Self::new(shape, 1, rows, columns) });
         tiles.find(|t| t.is_legal(&usual))
     }
 
@@ -230,7 +239,7 @@ impl Tile for GradientTile {
         for rows in [1, 2, 4, queries.min(MOST_STRIPS)] {
             for columns in [1, 2, 3, 4] {
                 for tasks in [1, 2, 4, 8] {
-                    let tile = Self::new(shape, tasks, rows, columns);
+                    let tile = Self { ldmatrix: limits.ldmatrix, ..Self::new(shape, tasks, rows, columns) };
                     let busy = rows <= queries && columns <= tokens && tile.tasks * tile.planes() <= 2 * MOST_STRIPS;
                     if busy && tile.is_legal(limits) && !all.contains(&tile) {
                         all.push(tile);
@@ -246,7 +255,8 @@ impl Tile for GradientTile {
 mod tests {
     use super::*;
 
-    const H100: Limits = Limits { units_per_cube: 1024, shared_memory: 227 << 10, plane_size: 32, matrix_units: true };
+    const H100: Limits =
+        Limits { units_per_cube: 1024, shared_memory: 227 << 10, plane_size: 32, matrix_units: true, ldmatrix: true };
 
     #[test]
     fn every_head_and_window_of_the_form_has_a_tile_of_gradients() {

@@ -6,7 +6,8 @@
 
 mod steps;
 
-use cubecl::{cmma, prelude::*};
+use cubecl::prelude::*;
+use swinstyle_tensor::cube::fragments::Product;
 
 use super::{
     EDGE, Extent, GradientTile, Head, PLANE, WIDTH,
@@ -133,7 +134,7 @@ pub fn gather_queries<F: Float, N: Size, H: Head<F, N>>(
     sums: &PartialSums,
     memory: &mut Memory<F, N>,
     kept: &mut Array<Vector<f32, N>>,
-    dq: &Sequence<cmma::Matrix<f32>>,
+    dq: &mut Sequence<Product>,
     turn: u32,
     at: &GradientPlace,
     #[comptime] b: GradientTile,
@@ -165,7 +166,7 @@ pub fn gather_tokens<F: Float, N: Size, H: Head<F, N>>(
     sums: &PartialSums,
     memory: &mut Memory<F, N>,
     kept: &mut Array<Vector<f32, N>>,
-    dq: &Sequence<cmma::Matrix<f32>>,
+    dq: &mut Sequence<Product>,
     at: &GradientPlace,
     #[comptime] b: GradientTile,
 ) {
@@ -180,8 +181,8 @@ pub fn gather_tokens<F: Float, N: Size, H: Head<F, N>>(
     }
     for t in 0..extent.tokens.div_ceil(comptime!((b.columns * EDGE) as u32)) {
         let first_token = t * comptime!((b.columns * EDGE) as u32);
-        let dk = zeros(fragments);
-        let dv = zeros(fragments);
+        let mut dk = zeros(fragments, b.ldmatrix);
+        let mut dv = zeros(fragments, b.ldmatrix);
         for turn in 0..turns {
             let first_query = turn * comptime!((b.rows * EDGE) as u32);
             sync_cube();
@@ -201,24 +202,26 @@ pub fn gather_tokens<F: Float, N: Size, H: Head<F, N>>(
                     from_weights,
                     &memory.results,
                     from_queries,
-                    &dv,
+                    &mut dv,
                     comptime!(b.rows),
                     true,
                     comptime!(b.weight_pitch()),
                     fragments,
                     pitch,
+                    b.ldmatrix,
                 );
                 add_product::<F, N>(
                     &memory.slopes,
                     from_weights,
                     &memory.queries,
                     from_queries,
-                    &dk,
+                    &mut dk,
                     comptime!(b.rows),
                     true,
                     comptime!(b.weight_pitch()),
                     fragments,
                     pitch,
+                    b.ldmatrix,
                 );
             }
             if comptime!(b.whole) {
@@ -238,13 +241,14 @@ pub fn gather_tokens<F: Float, N: Size, H: Head<F, N>>(
 /// One fragment of a plane's gradients of queries: the vector of this unit's row and half.
 #[cube]
 pub fn query_gradient<F: Float, N: Size>(
-    dq: &cmma::Matrix<f32>,
+    dq: &Product,
     memory: &mut Memory<F, N>,
     scale: f32,
     at: &GradientPlace,
     #[comptime] b: GradientTile,
 ) -> Vector<f32, N> {
-    spread::<N>(dq, &mut memory.patches, at.patch, at.row, at.half, comptime!(b.patch_pitch())) * Vector::new(scale)
+    spread::<N>(dq, &mut memory.patches, at.patch, at.row, at.half, comptime!(b.patch_pitch()), b.ldmatrix)
+        * Vector::new(scale)
 }
 
 /// Writes the sums that were kept in registers over a run, if there are such.

@@ -1,6 +1,7 @@
 //! The steps of a tile: filling it, P and dS, the products that they are factors of, and what leaves the cube.
 
-use cubecl::{cmma, prelude::*};
+use cubecl::prelude::*;
+use swinstyle_tensor::cube::fragments::Product;
 
 use super::{
     super::{
@@ -107,8 +108,8 @@ pub(super) fn differentiate<F: Float, N: Size, H: Head<F, N>>(
     let patch_pitch = comptime!(b.patch_pitch());
     let strip = at.task * comptime!(b.rows) + at.strip;
     let from = strip * comptime!(EDGE * b.pitch());
-    let queries = rows_of::<F, N>(&memory.queries, from, fragments, pitch);
-    let results = rows_of::<F, N>(&memory.results, from, fragments, pitch);
+    let queries = rows_of::<F, N>(&memory.queries, from, fragments, pitch, b.ldmatrix);
+    let results = rows_of::<F, N>(&memory.results, from, fragments, pitch, b.ldmatrix);
     let row = strip * EDGE + at.row;
     let own = memory.query_places[row];
     let max = memory.facts[3 * row];
@@ -121,10 +122,11 @@ pub(super) fn differentiate<F: Float, N: Size, H: Head<F, N>>(
         if column < comptime!(b.columns) {
             let strip = at.task * comptime!(b.columns) + column;
             let from = strip * comptime!(EDGE * b.pitch());
-            let product = multiply_rows::<F, N>(&queries, &memory.keys, from, fragments, pitch);
-            let products = spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch);
-            let product = multiply_rows::<F, N>(&results, &memory.values, from, fragments, pitch);
-            let gains = spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch);
+            let product = multiply_rows::<F, N>(&queries, &memory.keys, from, fragments, pitch, b.ldmatrix);
+            let products =
+                spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch, b.ldmatrix);
+            let product = multiply_rows::<F, N>(&results, &memory.values, from, fragments, pitch, b.ldmatrix);
+            let gains = spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch, b.ldmatrix);
             let mut p = Vector::<f32, N>::new(0.0);
             let mut ds = Vector::<f32, N>::new(0.0);
             #[unroll]
@@ -165,7 +167,7 @@ pub(super) fn differentiate<F: Float, N: Size, H: Head<F, N>>(
 #[cube]
 pub(super) fn add_query_gradients<F: Float, N: Size>(
     memory: &Memory<F, N>,
-    dq: &Sequence<cmma::Matrix<f32>>,
+    dq: &mut Sequence<Product>,
     at: &GradientPlace,
     #[comptime] b: GradientTile,
 ) {
@@ -182,6 +184,7 @@ pub(super) fn add_query_gradients<F: Float, N: Size>(
             comptime!(b.weight_pitch()),
             comptime!(b.row_fragments()),
             comptime!(b.pitch()),
+            b.ldmatrix,
         );
     }
 }
@@ -191,7 +194,7 @@ pub(super) fn add_query_gradients<F: Float, N: Size>(
 pub(super) fn write_gradients<F: Float, N: Size, H: Head<F, N>>(
     head: &H,
     extent: &Extent,
-    gradients: &Sequence<cmma::Matrix<f32>>,
+    gradients: &Sequence<Product>,
     part: u32,
     scale: f32,
     token: u32,
@@ -205,9 +208,15 @@ pub(super) fn write_gradients<F: Float, N: Size, H: Head<F, N>>(
     let row = head.token_row(token);
     #[unroll]
     for d in 0..comptime!(b.row_fragments()) {
-        let v =
-            spread::<N>(gradients.index(d), &mut memory.patches, at.patch, at.row, at.half, comptime!(b.patch_pitch()))
-                * Vector::new(scale);
+        let v = spread::<N>(
+            gradients.index(d),
+            &mut memory.patches,
+            at.patch,
+            at.row,
+            at.half,
+            comptime!(b.patch_pitch()),
+            b.ldmatrix,
+        ) * Vector::new(scale);
         let c = at.half + comptime!(2 * d);
         if extent.active && token < extent.tokens && c < comptime!(b.head_vectors) {
             if row != PADDING {
