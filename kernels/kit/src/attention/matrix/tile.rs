@@ -95,10 +95,10 @@ impl MatrixTile {
 }
 
 impl Tile for MatrixTile {
-    /// As many planes as a set's queries fill, up to four, and as many small sets as fill four planes.
+    /// As many planes as a set's queries fill, up to four; sets of so few queries that one plane has them all share a cube.
     fn fitting(shape: Shape, limits: &Limits) -> Option<Self> {
         let rows = shape.queries.div_ceil(EDGE);
-        let sizes = [(4, 1), (2, 2), (1, 4), (2, 1), (1, 2), (1, 1)];
+        let sizes = [(4, 1), (2, 1), (1, 4), (1, 2), (1, 1)];
         let sizes = sizes.into_iter().filter(|(planes, _)| takes(shape, limits) && *planes <= rows);
         let mut tiles = sizes.map(|(planes, tasks)| Self {
             ldmatrix: limits.ldmatrix,
