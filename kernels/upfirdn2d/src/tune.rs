@@ -163,7 +163,9 @@ impl Tunable for Blueprint {
 /// The resampling and the filter's form are the class; output pixels and channels are the sizes.
 fn key(p: &Problem) -> Key {
     let [y, x] = p.axes;
-    let form = if p.separable { " separable" } else { "" };
+    // Where the factors of an axis have a common divisor, its pads decide how many taps can meet samples, and with it what is legal.
+    let met = |axis| Pattern::of(axis, p.flip).map_or(0, |(pattern, _)| pattern.taps);
+    let form = if p.separable { format!(" separable {}x{}", met(&y), met(&x)) } else { String::new() };
     let class = format!("up {}x{} down {}x{} taps {}x{}{form}", y.up, x.up, y.down, x.down, y.taps, x.taps);
     Key::new(class, &[p.batch * y.outputs() * x.outputs(), p.channels])
 }

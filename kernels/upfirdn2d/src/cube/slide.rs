@@ -125,7 +125,7 @@ pub(crate) fn slide<F: Float, N: Size>(
         && oy + periods * comptime!(s.y.period() as i32) <= g.out_height
         && ox >= 0
         && ox + comptime!(s.columns as i32) <= g.out_width;
-    // Nearly all strips lie inside of both images: their code has no tests.
+    // Most strips of a large image lie inside of it and of the output: their code has no tests.
     if whole {
         walk::<F, N>(x, &taps_y, &taps_x, y, g, &begin, periods, s, false);
     } else {

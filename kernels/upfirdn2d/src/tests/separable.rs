@@ -3,6 +3,7 @@
 use swinstyle_kit::{
     Blueprint as _, Limits,
     testing::{assert_close, distance, first_order_error, half_types_and_cuda, second_order_error, uniform, wgpu},
+    tuning::Tunable as _,
 };
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, grad};
 
@@ -214,4 +215,16 @@ fn only_factors_slide_and_every_candidate_is_legal() {
         }
     };
     assert_eq!((rows(1, 8), rows(64, 256)), (4, 64));
+}
+
+#[test]
+fn problems_of_one_key_share_their_legal_choices() {
+    // With the factors' common divisor 2 the only tap meets every sample, or none.
+    let [met, missed] = [0, 1].map(|pad| {
+        let p = params([2, 2], [2, 2], [pad, -pad, pad, -pad], false, 1.0);
+        Problem::separable(&[1, 8, 8, 4], &[1], &[1], &p).unwrap()
+    });
+    assert_eq!(met.output_shape(), missed.output_shape());
+    assert_ne!(Blueprint::space(&met, &Limits::WEBGPU), Blueprint::space(&missed, &Limits::WEBGPU));
+    assert_ne!(Blueprint::key(&met), Blueprint::key(&missed));
 }
