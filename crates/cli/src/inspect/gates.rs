@@ -13,7 +13,7 @@ use super::{
 const SPILLED_BYTES: u32 = 16;
 
 /// Kernels whose loops are fed from global memory, which must come in full vectors where the shapes allow vectors of four.
-const STREAMING: [&str; 8] = [
+const STREAMING: [&str; 9] = [
     "bias_act::forward",
     "layer_norm::forward",
     "modulated_conv2d::conv",
