@@ -22,6 +22,9 @@ fn a_profile_holds_every_launch_in_table_trace_picture_and_page() {
         assert!(kernels.iter().any(|k| k["kernel"] == kernel), "{kernel}: {profile}");
     }
     assert!(profile["peak_host_bytes"].as_u64().unwrap() > 1 << 20, "{profile}");
+    for nothing in ["fresh_bytes", "waits", "downloads"] {
+        assert_eq!(profile["steady"][nothing].as_u64(), Some(0), "{nothing}: {profile}");
+    }
 
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     let trace: serde_json::Value = serde_json::from_str(&read("trace.json")).unwrap();

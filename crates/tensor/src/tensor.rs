@@ -11,6 +11,7 @@ use std::{
 use crate::{
     Buffer, DType, Device, HostBuffer, Result, Scalar, TensorError,
     autograd::Node,
+    counters,
     cube::{self, CubeArg, CubeBuffer},
     kernel::checked_len,
 };
@@ -61,6 +62,12 @@ impl Tensor {
     ///
     /// On GPUs only f32 values are accepted. Errors: a length that is not the product of the shape, an absent device.
     pub fn from_vec<T: Scalar>(data: Vec<T>, shape: &[usize], device: Device) -> Result<Self> {
+        counters::uploaded(data.len() * T::DTYPE.size());
+        Self::from_host(data, shape, device)
+    }
+
+    /// [`Tensor::from_vec`], not counted.
+    pub(crate) fn from_host<T: Scalar>(data: Vec<T>, shape: &[usize], device: Device) -> Result<Self> {
         let len = checked_len("from_vec", shape)?;
         if data.len() != len {
             return Err(TensorError::shape("from_vec", format!("{} values for shape {shape:?}", data.len())));
@@ -177,6 +184,18 @@ impl Tensor {
 
     /// Copies the elements to the host as f32, waiting for the device. PyTorch: `.float().cpu()`.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
+        counters::downloaded(self.len() * self.dtype().size());
+        self.values()
+    }
+
+    /// Copies the elements to the host as f64.
+    pub fn to_vec_f64(&self) -> Result<Vec<f64>> {
+        counters::downloaded(self.len() * self.dtype().size());
+        self.values_f64()
+    }
+
+    /// [`Tensor::to_vec`], not counted.
+    pub(crate) fn values(&self) -> Result<Vec<f32>> {
         match &*self.0.buffer {
             Buffer::F32(b) => Ok(b.to_vec()),
             Buffer::F64(b) => Ok(b.iter().map(|&v| v as f32).collect()),
@@ -184,11 +203,11 @@ impl Tensor {
         }
     }
 
-    /// Copies the elements to the host as f64.
-    pub fn to_vec_f64(&self) -> Result<Vec<f64>> {
+    /// [`Tensor::to_vec_f64`], not counted.
+    pub(crate) fn values_f64(&self) -> Result<Vec<f64>> {
         match &*self.0.buffer {
             Buffer::F64(b) => Ok(b.to_vec()),
-            _ => Ok(self.to_vec()?.into_iter().map(f64::from).collect()),
+            _ => Ok(self.values()?.into_iter().map(f64::from).collect()),
         }
     }
 
@@ -209,6 +228,7 @@ impl Tensor {
             return Err(TensorError::UnsupportedDType { op: "to_device", dtype: DType::F64, device });
         }
         let (values, dtype) = (self.to_vec()?, self.dtype());
+        counters::uploaded(values.len() * dtype.size());
         let buffer = match device {
             Device::Cpu => Buffer::F32(HostBuffer::from_vec(values)),
             _ => Buffer::Cube(CubeBuffer::upload("to_device", device, &values, dtype)?),

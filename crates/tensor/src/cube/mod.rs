@@ -98,6 +98,15 @@ impl CubeClient {
         }
     }
 
+    /// Bytes that the allocator has reserved from the device.
+    pub(crate) fn reserved_bytes(&self, device: Device) -> Result<u64> {
+        match self {
+            Self::Wgpu(c) => faults::reserved(device, c),
+            Self::Cuda(c) => faults::reserved(device, c),
+            Self::Dry(c) => faults::reserved(device, c),
+        }
+    }
+
     /// Whether the device holds tensors of a type. Errors: [`TensorError::UnsupportedDType`].
     pub(crate) fn check_dtype(&self, op: &'static str, dtype: DType) -> Result<()> {
         match self {
