@@ -134,3 +134,14 @@ pub enum Buffer {
     /// Any type on a CubeCL device.
     Cube(CubeBuffer),
 }
+
+impl Buffer {
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(b) => b.len(),
+            Self::F64(b) => b.len(),
+            Self::Cube(b) => b.arg().len,
+        }
+    }
+}

@@ -7,9 +7,11 @@ pub mod dry;
 pub mod elementwise;
 pub mod layout;
 pub mod matmul;
+pub mod pack;
 pub mod pool;
 pub mod reduce;
 pub mod resample;
+pub mod update;
 pub mod warp;
 
 mod buffer;

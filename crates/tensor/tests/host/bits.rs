@@ -1,7 +1,7 @@
 //! What the bits of a result must not depend on: the number of threads, and what else is computed beside it.
 
 use swinstyle_kit::testing::uniform;
-use swinstyle_tensor::{DType, Device, Result, Tensor};
+use swinstyle_tensor::{DType, Device, Result, Tensor, ops::AdamStep};
 
 /// Bits of `f` on a pool of so many threads.
 fn bits(threads: usize, f: &(dyn Fn() -> Result<Tensor> + Sync)) -> Vec<u32> {
@@ -60,6 +60,48 @@ fn a_row_of_a_product_has_the_same_bits_alone_and_among_others() {
         for bias in [None, Some(&b)] {
             let expected = first(20, bias);
             (1..20).for_each(|rows| assert_eq!(first(rows, bias), expected, "{rows} rows of {n} by {k}"));
+        }
+    }
+}
+
+#[test]
+fn an_update_of_a_pack_has_the_bits_of_its_tensors_alone_on_any_number_of_threads() {
+    // Gaps and ends of tensors at, before and behind the ends of the blocks that threads take.
+    let lengths = [8190, 5, 1, 20_000, 8192, 128, 3, 40_000, 127];
+    let of = |kind: &str, i: usize| {
+        let t = uniform(&format!("{kind}{i}"), &[lengths[i]], DType::F32, Device::Cpu).unwrap();
+        if kind == "v" { t.square().unwrap() } else { t }
+    };
+    let step = |length: usize| AdamStep {
+        shape: vec![length],
+        learning_rate: 0.01,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        step: 3,
+        rectified: false,
+    };
+    let alone: Vec<[Tensor; 3]> = (0..lengths.len())
+        .map(|i| step(lengths[i]).apply(&of("p", i), &[&of("g", i)], &of("m", i), &of("v", i)).unwrap())
+        .collect();
+    let expected: Vec<u32> =
+        alone.iter().flat_map(|t| t.iter().flat_map(|t| t.to_vec().unwrap())).map(f32::to_bits).collect();
+    let all = |kind: &str| (0..lengths.len()).map(|i| of(kind, i)).collect::<Vec<_>>();
+    let shapes: Vec<&[usize]> = lengths.iter().map(std::slice::from_ref).collect();
+    for gathered in [false, true] {
+        let update = || {
+            let pack = |kind: &str| Tensor::pack(&all(kind).iter().collect::<Vec<_>>());
+            let (p, m, v, g) = (pack("p")?, pack("m")?, pack("v")?, pack("g")?);
+            let pieces = all("g");
+            let gradients = if gathered { vec![&g] } else { pieces.iter().collect() };
+            let made = step(p.len()).apply(&p, &gradients, &m, &v)?;
+            let [p, m, v] = [made[0].unpack(&shapes)?, made[1].unpack(&shapes)?, made[2].unpack(&shapes)?];
+            let in_order: Vec<&Tensor> = p.iter().zip(&m).zip(&v).flat_map(|((p, m), v)| [p, m, v]).collect();
+            Tensor::concat(&in_order, 0)
+        };
+        for threads in [1, 2, 5] {
+            assert!(bits(threads, &update) == expected, "{threads} threads, gathered {gathered}");
         }
     }
 }
