@@ -46,6 +46,8 @@ fn latency_has_quantiles_of_the_whole_and_of_each_part() {
             let q = |key: &str| line["parts_ms"][part][key].as_f64().unwrap();
             assert!(0.0 < q("p50") && q("p50") <= q("p90") && q("p90") <= q("p99"), "{part}: {line}");
         }
+        // The cpu has no clock of its own, and says so.
+        assert_eq!((line["device_clock"].as_str(), line["device_ms"].is_null()), (Some("host"), true), "{line}");
         // Encoder and generator are what an inversion is.
         assert!(line["ms"]["p99"].as_f64() >= line["parts_ms"]["encoder"]["p50"].as_f64(), "{line}");
     }
