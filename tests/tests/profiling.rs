@@ -22,6 +22,9 @@ fn a_profile_holds_every_launch_in_table_trace_picture_and_page() {
         assert!(kernels.iter().any(|k| k["kernel"] == kernel), "{kernel}: {profile}");
     }
     assert!(profile["peak_host_bytes"].as_u64().unwrap() > 1 << 20, "{profile}");
+    for nothing in ["fresh_bytes", "waits", "downloads"] {
+        assert_eq!(profile["steady"][nothing].as_u64(), Some(0), "{nothing}: {profile}");
+    }
 
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     let trace: serde_json::Value = serde_json::from_str(&read("trace.json")).unwrap();
@@ -43,6 +46,8 @@ fn latency_has_quantiles_of_the_whole_and_of_each_part() {
             let q = |key: &str| line["parts_ms"][part][key].as_f64().unwrap();
             assert!(0.0 < q("p50") && q("p50") <= q("p90") && q("p90") <= q("p99"), "{part}: {line}");
         }
+        // The cpu has no clock of its own, and says so.
+        assert_eq!((line["device_clock"].as_str(), line["device_ms"].is_null()), (Some("host"), true), "{line}");
         // Encoder and generator are what an inversion is.
         assert!(line["ms"]["p99"].as_f64() >= line["parts_ms"]["encoder"]["p50"].as_f64(), "{line}");
     }

@@ -177,11 +177,20 @@ impl Params {
         Ok(Self { map: self.map.iter().map(convert).collect::<Result<_>>()? })
     }
 
-    /// `self ← self + (other − self)·(1 − decay)` on every tensor: the exponential moving average of weights.
+    /// `self ← decay·self + (1 − decay)·other` on every tensor, without history: the exponential moving average of weights.
+    ///
+    /// What lies packed in `other`, as an optimiser leaves it, is averaged in one launch, and everything else in one for many tensors.
     pub fn ema_update(&mut self, other: &Params, decay: f64) -> Result<()> {
-        for (name, average) in &mut self.map {
-            let new = other.get(name)?.detach();
-            *average = average.scale(decay)?.add(&new.scale(1.0 - decay)?)?;
+        let names: Vec<String> = self.map.keys().cloned().collect();
+        let new = names.iter().map(|name| Ok(other.get(name)?.detach())).collect::<Result<Vec<_>>>()?;
+        for group in Tensor::packs(&new.iter().collect::<Vec<_>>()) {
+            let shapes: Vec<&[usize]> = group.iter().map(|&i| new[i].shape()).collect();
+            let old = group.iter().map(|&i| self.get(&names[i])).collect::<Result<Vec<_>>>()?;
+            let new = Tensor::pack(&group.iter().map(|&i| &new[i]).collect::<Vec<_>>())?;
+            let averages = Tensor::pack(&old)?.average(&new, decay)?.unpack(&shapes)?;
+            for (&i, average) in group.iter().zip(averages) {
+                self.map.insert(names[i].clone(), average);
+            }
         }
         Ok(())
     }

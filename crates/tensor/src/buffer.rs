@@ -29,7 +29,8 @@ struct Pool {
 
 static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
 
-/// Freed memory that the pool keeps at most; beyond it buffers go back to the allocator.
+/// Freed memory that the pool keeps in any case. Beyond it, it keeps as much as tensors once had at the same time: a training step frees
+/// nearly that at its end, and wants it back in the next.
 const POOL_LIMIT: usize = 1 << 30;
 /// Below this many bytes the allocator is as fast as the pool.
 const POOL_MIN: usize = 16 << 10;
@@ -62,6 +63,9 @@ impl<T: Scalar> HostBuffer<T> {
                 data.resize(len, T::ZERO);
                 return Ok(Self::counted(data, true));
             }
+        }
+        if bytes >= POOL_MIN {
+            counters::fresh(bytes);
         }
         let mut data: Vec<T> = Vec::new();
         data.try_reserve_exact(capacity).map_err(|_| oom())?;
@@ -98,7 +102,7 @@ impl<T: Scalar> Drop for HostBuffer<T> {
             return;
         }
         if let Ok(mut pool) = POOL.lock()
-            && pool.bytes + bytes <= POOL_LIMIT
+            && pool.bytes + bytes <= POOL_LIMIT.max(counters::most_host_bytes())
         {
             pool.bytes += bytes;
             let data = std::mem::take(&mut self.data);
@@ -129,4 +133,15 @@ pub enum Buffer {
     F64(HostBuffer<f64>),
     /// Any type on a CubeCL device.
     Cube(CubeBuffer),
+}
+
+impl Buffer {
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(b) => b.len(),
+            Self::F64(b) => b.len(),
+            Self::Cube(b) => b.arg().len,
+        }
+    }
 }

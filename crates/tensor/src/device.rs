@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{DType, Result, TensorError, cube};
+use crate::{DType, Result, TensorError, counters, cube};
 
 /// Where a tensor lives and its operations run; parsed from and printed as `cpu`, `wgpu`, `wgpu:1`, `cuda`, `cuda:0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,8 +97,14 @@ impl Device {
         }
     }
 
-    /// Waits until everything launched on the device has finished.
+    /// Waits until everything launched on the device has finished. PyTorch: `torch.cuda.synchronize`.
     pub fn synchronize(self) -> Result<()> {
+        counters::waited();
+        self.settle()
+    }
+
+    /// [`Device::synchronize`] for what measures: not counted.
+    pub(crate) fn settle(self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
             _ => cube::client(self)?.synchronize(self),

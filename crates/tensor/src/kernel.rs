@@ -72,7 +72,7 @@ pub fn launch_on<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtyp
     let traced = counters::traced();
     let outputs = dispatch(kernel, inputs, device, dtype)?;
     if let Some(started) = traced {
-        device.synchronize()?;
+        device.settle()?;
         counters::record(started, op, moved, flops, kernel.output_shapes());
     }
     probe::visit(kernel, inputs, device, dtype);

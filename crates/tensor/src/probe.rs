@@ -40,7 +40,7 @@ pub fn visit_launches<R>(probe: impl FnMut(&Visit) + 'static, f: impl FnOnce() -
 pub(crate) fn visit<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, dtype: DType) {
     let Some(mut probe) = PROBE.take() else { return };
     let twin = || {
-        let exact = |t: &&Tensor| Tensor::from_vec(t.to_vec_f64()?, t.shape(), Device::Cpu);
+        let exact = |t: &&Tensor| Tensor::from_host(t.values_f64()?, t.shape(), Device::Cpu);
         let exact: Vec<Tensor> = inputs.iter().map(exact).collect::<Result<_>>()?;
         {
             let shapes = kernel.output_shapes();
@@ -66,7 +66,7 @@ pub enum Clock {
 ///
 /// Errors: those of `work`, and of the device.
 pub fn timed(device: Device, work: &dyn Fn() -> Result<()>) -> Result<(f64, Clock)> {
-    device.synchronize()?;
+    device.settle()?;
     if device != Device::Cpu {
         let by_device = match &cube::client(device)? {
             CubeClient::Wgpu(c) => cube::profile(c, work),
@@ -75,13 +75,13 @@ pub fn timed(device: Device, work: &dyn Fn() -> Result<()>) -> Result<(f64, Cloc
         };
         if let Some(outcome) = by_device {
             let seconds = outcome?;
-            device.synchronize()?;
+            device.settle()?;
             return Ok((seconds, Clock::Device));
         }
     }
     let started = Instant::now();
     work()?;
-    device.synchronize()?;
+    device.settle()?;
     Ok((started.elapsed().as_secs_f64(), Clock::Wall))
 }
 

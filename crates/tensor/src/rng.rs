@@ -1,6 +1,6 @@
 //! Counter-based random numbers (Philox4x32-10): the same bits on every device for the same seed.
 
-use crate::{Device, Result, Tensor, simd};
+use crate::{Buffer, DType, Device, HostBuffer, Result, Tensor, counters, kernel::checked_len, simd};
 
 /// A position in a random sequence that is named by a seed and a stream; 20 bytes, so a training run can store it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +57,17 @@ impl Philox {
 
     /// Standard normal numbers by the Box–Muller transform, made on the host so that no device rounds them otherwise.
     pub fn normal_vec(&mut self, len: usize) -> Vec<f32> {
-        let blocks = len.div_ceil(4);
-        let mut out = vec![0.0_f32; blocks * 4];
+        let mut out = vec![0.0_f32; len];
+        self.fill_normal(&mut out);
+        out
+    }
+
+    fn fill_normal(&mut self, out: &mut [f32]) {
+        let blocks = out.len().div_ceil(4);
         let this = *self;
-        for (i, four) in out.chunks_exact_mut(4).enumerate() {
+        for (i, piece) in out.chunks_mut(4).enumerate() {
             let w = this.block(i as u64);
+            let mut four = [0.0_f32; 4];
             for (pair, uv) in four.chunks_exact_mut(2).zip(w.chunks_exact(2)) {
                 // u in (0, 1], so that its logarithm is finite.
                 let u = ((uv[0] >> 8) + 1) as f32 / (1 << 24) as f32;
@@ -71,16 +77,22 @@ impl Philox {
                 pair[0] = r * c;
                 pair[1] = r * s;
             }
+            piece.copy_from_slice(&four[..piece.len()]);
         }
         self.position += blocks as u64;
-        out.truncate(len);
-        out
     }
 
     /// A tensor of standard normal numbers, f32. PyTorch: `torch.randn`.
     pub fn normal(&mut self, shape: &[usize], device: Device) -> Result<Tensor> {
-        let len = crate::kernel::checked_len("normal", shape)?;
-        Tensor::from_vec(self.normal_vec(len), shape, device)
+        let len = checked_len("normal", shape)?;
+        if device != Device::Cpu {
+            return Tensor::from_vec(self.normal_vec(len), shape, device);
+        }
+        // Into memory of the pool: a training step draws the same shapes again and again.
+        let mut buffer = HostBuffer::uninit("normal", len)?;
+        self.fill_normal(&mut buffer);
+        counters::uploaded(size_of_val(&buffer[..]));
+        Ok(Tensor::from_buffer(Buffer::F32(buffer), shape.to_vec(), device, DType::F32))
     }
 }
 

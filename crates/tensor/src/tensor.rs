@@ -11,6 +11,7 @@ use std::{
 use crate::{
     Buffer, DType, Device, HostBuffer, Result, Scalar, TensorError,
     autograd::Node,
+    counters,
     cube::{self, CubeArg, CubeBuffer},
     kernel::checked_len,
 };
@@ -26,6 +27,8 @@ pub struct Tensor(Arc<Inner>);
 struct Inner {
     id: u64,
     buffer: Arc<Buffer>,
+    /// Its first element there: tensors of a pack share one buffer.
+    start: usize,
     shape: Vec<usize>,
     dtype: DType,
     device: Device,
@@ -42,11 +45,12 @@ impl fmt::Debug for Tensor {
 
 impl Tensor {
     pub(crate) fn from_buffer(buffer: Buffer, shape: Vec<usize>, device: Device, dtype: DType) -> Self {
-        Self::build(Arc::new(buffer), shape, device, dtype, false, None)
+        Self::build(Arc::new(buffer), 0, shape, device, dtype, false, None)
     }
 
     fn build(
         buffer: Arc<Buffer>,
+        start: usize,
         shape: Vec<usize>,
         device: Device,
         dtype: DType,
@@ -54,13 +58,56 @@ impl Tensor {
         node: Option<Node>,
     ) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { id, buffer, shape, dtype, device, tracked, node }))
+        Self(Arc::new(Inner { id, buffer, start, shape, dtype, device, tracked, node }))
+    }
+
+    /// The elements from `start` of this tensor on under a shape that they hold, without history and without a copy.
+    pub(crate) fn part(&self, start: usize, shape: Vec<usize>) -> Self {
+        let i = &self.0;
+        Self::build(i.buffer.clone(), i.start + start, shape, i.device, i.dtype, false, None)
+    }
+
+    /// All of the buffer, as one dimension, without history.
+    pub(crate) fn whole_buffer(&self) -> Self {
+        let i = &self.0;
+        Self::build(i.buffer.clone(), 0, vec![i.buffer.len()], i.device, i.dtype, false, None)
+    }
+
+    /// Its first element in its buffer.
+    pub(crate) fn start(&self) -> usize {
+        self.0.start
+    }
+
+    /// Elements of its buffer, other tensors' included.
+    pub(crate) fn buffer_len(&self) -> usize {
+        self.0.buffer.len()
+    }
+
+    /// Whether another tensor lies in the same buffer.
+    pub(crate) fn shares_buffer(&self, other: &Tensor) -> bool {
+        Arc::ptr_eq(&self.0.buffer, &other.0.buffer)
+    }
+
+    /// What tells its buffer from others while it lives.
+    pub(crate) fn buffer_address(&self) -> usize {
+        Arc::as_ptr(&self.0.buffer).addr()
+    }
+
+    /// Where its elements are in its buffer.
+    fn range(&self) -> std::ops::Range<usize> {
+        self.0.start..self.0.start + self.len()
     }
 
     /// A tensor from values in row-major order, f32 or f64 by `T`. PyTorch: `torch.tensor`.
     ///
     /// On GPUs only f32 values are accepted. Errors: a length that is not the product of the shape, an absent device.
     pub fn from_vec<T: Scalar>(data: Vec<T>, shape: &[usize], device: Device) -> Result<Self> {
+        counters::uploaded(data.len() * T::DTYPE.size());
+        Self::from_host(data, shape, device)
+    }
+
+    /// [`Tensor::from_vec`], not counted.
+    pub(crate) fn from_host<T: Scalar>(data: Vec<T>, shape: &[usize], device: Device) -> Result<Self> {
         let len = checked_len("from_vec", shape)?;
         if data.len() != len {
             return Err(TensorError::shape("from_vec", format!("{} values for shape {shape:?}", data.len())));
@@ -135,7 +182,7 @@ impl Tensor {
     /// A new leaf that shares the values and with respect to which gradients can be asked. PyTorch: `detach().requires_grad_()`.
     pub fn as_leaf(&self) -> Self {
         let i = &self.0;
-        Self::build(i.buffer.clone(), i.shape.clone(), i.device, i.dtype, true, None)
+        Self::build(i.buffer.clone(), i.start, i.shape.clone(), i.device, i.dtype, true, None)
     }
 
     /// The same values without history. PyTorch: `detach`.
@@ -144,51 +191,63 @@ impl Tensor {
         if !i.tracked {
             return self.clone();
         }
-        Self::build(i.buffer.clone(), i.shape.clone(), i.device, i.dtype, false, None)
+        Self::build(i.buffer.clone(), i.start, i.shape.clone(), i.device, i.dtype, false, None)
     }
 
     pub(crate) fn with_node(self, node: Node) -> Self {
         let i = &self.0;
-        Self::build(i.buffer.clone(), i.shape.clone(), i.device, i.dtype, true, Some(node))
+        Self::build(i.buffer.clone(), i.start, i.shape.clone(), i.device, i.dtype, true, Some(node))
     }
 
     /// The same buffer under another shape of equal length, without history.
     pub(crate) fn with_shape(&self, shape: Vec<usize>) -> Self {
         let i = &self.0;
-        Self::build(i.buffer.clone(), shape, i.device, i.dtype, false, None)
+        Self::build(i.buffer.clone(), i.start, shape, i.device, i.dtype, false, None)
     }
 
     /// The elements, for a tensor on the cpu whose type is `T`.
     pub fn host<T: Scalar>(&self) -> Result<&[T]> {
         let wrong = || TensorError::UnsupportedDType { op: "host", dtype: self.dtype(), device: self.device() };
         match &*self.0.buffer {
-            Buffer::F32(b) if T::DTYPE == DType::F32 => Ok(bytemuck::cast_slice(b)),
-            Buffer::F64(b) if T::DTYPE == DType::F64 => Ok(bytemuck::cast_slice(b)),
+            Buffer::F32(b) if T::DTYPE == DType::F32 => Ok(bytemuck::cast_slice(&b[self.range()])),
+            Buffer::F64(b) if T::DTYPE == DType::F64 => Ok(bytemuck::cast_slice(&b[self.range()])),
             _ => Err(wrong()),
         }
     }
 
     pub(crate) fn cube_arg(&self) -> Result<CubeArg> {
         match &*self.0.buffer {
-            Buffer::Cube(b) => Ok(b.arg()),
+            Buffer::Cube(b) => Ok(b.part(self.range())),
             _ => Err(TensorError::UnsupportedDType { op: "cube_arg", dtype: self.dtype(), device: self.device() }),
         }
     }
 
     /// Copies the elements to the host as f32, waiting for the device. PyTorch: `.float().cpu()`.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
-        match &*self.0.buffer {
-            Buffer::F32(b) => Ok(b.to_vec()),
-            Buffer::F64(b) => Ok(b.iter().map(|&v| v as f32).collect()),
-            Buffer::Cube(b) => b.download(self.device()),
-        }
+        counters::downloaded(self.len() * self.dtype().size());
+        self.values()
     }
 
     /// Copies the elements to the host as f64.
     pub fn to_vec_f64(&self) -> Result<Vec<f64>> {
+        counters::downloaded(self.len() * self.dtype().size());
+        self.values_f64()
+    }
+
+    /// [`Tensor::to_vec`], not counted.
+    pub(crate) fn values(&self) -> Result<Vec<f32>> {
         match &*self.0.buffer {
-            Buffer::F64(b) => Ok(b.to_vec()),
-            _ => Ok(self.to_vec()?.into_iter().map(f64::from).collect()),
+            Buffer::F32(b) => Ok(b[self.range()].to_vec()),
+            Buffer::F64(b) => Ok(b[self.range()].iter().map(|&v| v as f32).collect()),
+            Buffer::Cube(b) => b.download_part(self.device(), self.range()),
+        }
+    }
+
+    /// [`Tensor::to_vec_f64`], not counted.
+    pub(crate) fn values_f64(&self) -> Result<Vec<f64>> {
+        match &*self.0.buffer {
+            Buffer::F64(b) => Ok(b[self.range()].to_vec()),
+            _ => Ok(self.values()?.into_iter().map(f64::from).collect()),
         }
     }
 
@@ -209,6 +268,7 @@ impl Tensor {
             return Err(TensorError::UnsupportedDType { op: "to_device", dtype: DType::F64, device });
         }
         let (values, dtype) = (self.to_vec()?, self.dtype());
+        counters::uploaded(values.len() * dtype.size());
         let buffer = match device {
             Device::Cpu => Buffer::F32(HostBuffer::from_vec(values)),
             _ => Buffer::Cube(CubeBuffer::upload("to_device", device, &values, dtype)?),

@@ -140,9 +140,9 @@ fn an_optimizer_step_wants_four_tensors_of_the_parameters_shape() {
         rectified: false,
     };
     let (x, other) = (zeros(&[2, 3]), zeros(&[2]));
-    assert!(step.apply(&x, &x, &x, &x).is_ok());
-    refused("adam", &["[2]", "[2, 3]"], step.apply(&x, &other, &x, &x).map(|[p, ..]| p));
-    refused("adam", &["[2]", "[2, 3]"], step.apply(&x, &x, &x, &other).map(|[p, ..]| p));
+    assert!(step.apply(&x, &[&x], &x, &x).is_ok());
+    refused("adam", &["[2]", "[2, 3]"], step.apply(&x, &[&other], &x, &x).map(|[p, ..]| p));
+    refused("adam", &["[2]", "[2, 3]"], step.apply(&x, &[&x], &x, &other).map(|[p, ..]| p));
 }
 
 #[test]

@@ -20,8 +20,8 @@ use crate::{
     Adam, AdamOptions, Result,
     config::bad_key,
     generator::accuracy,
+    gradients::descend,
     losses::{discriminator_logistic, generator_logistic, least_squares, r1_penalty},
-    optimizer::descend,
     run::Losses,
     state::{load_tensors, save_tensor, save_tensors},
 };

@@ -6,7 +6,7 @@
 use swinstyle_tensor::{DType, Device, Tensor};
 use swinstyle_weights::Archive;
 
-use crate::{Result, TrainError, optimizer::Gradients, run::Losses};
+use crate::{Gradients, Result, TrainError, run::Losses};
 
 /// S at the start.
 const START: f64 = 65_536.0;

@@ -1,13 +1,18 @@
-//! Adam and its relatives over named parameters; accumulation and clipping of gradients.
+//! Adam and its relatives over named parameters.
+//!
+//! The parameters are updated a pack at a time ([`Tensor::packs`]): an update leaves them, and the moments, side by side in a few buffers, so
+//! that the next one is a few launches, however many parameters there are. Every element's arithmetic is that of a tensor alone.
+
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use swinstyle_models::Params;
-use swinstyle_tensor::{Tensor, grad, no_grad, ops::AdamStep};
+use swinstyle_tensor::{Tensor, no_grad, ops::AdamStep};
 use swinstyle_weights::Archive;
 
 use crate::{
     Result, TrainError,
-    run::Losses,
     state::{load_tensors, save_tensors},
 };
 
@@ -112,44 +117,77 @@ impl Adam {
     pub fn update(&mut self, params: &mut Params, gradients: &[Option<Tensor>], options: &AdamOptions) -> Result<()> {
         self.step += 1;
         let ranger = options.algorithm == Algorithm::Ranger;
-        let coupled = options.algorithm == Algorithm::Adam && options.weight_decay != 0.0;
         let names = self.names();
-        no_grad(|| {
-            if ranger && self.slow.is_empty() {
-                for name in &names {
-                    self.slow.insert(name.clone(), params.get(name)?.detach());
-                }
+        if ranger && self.slow.is_empty() {
+            for name in &names {
+                self.slow.insert(name.clone(), params.get(name)?.detach());
             }
-            for (name, gradient) in names.iter().zip(gradients) {
-                let Some(g) = gradient else { continue };
-                let p = params.get(name)?.detach();
-                let step = AdamStep {
-                    shape: p.shape().to_vec(),
-                    learning_rate: options.learning_rate,
-                    beta1: options.beta1,
-                    beta2: options.beta2,
-                    epsilon: options.epsilon,
-                    weight_decay: if coupled { 0.0 } else { options.weight_decay },
-                    step: self.step,
-                    rectified: matches!(options.algorithm, Algorithm::RAdam | Algorithm::Ranger),
-                };
-                let with_decay = if coupled { Some(g.add(&p.scale(options.weight_decay)?)?) } else { None };
-                let g = with_decay.as_ref().unwrap_or(g);
-                let [p, m, v] = step.apply(&p, g, self.m.get(name)?, self.v.get(name)?)?;
-                params.insert(name.clone(), p);
-                self.m.insert(name.clone(), m);
-                self.v.insert(name.clone(), v);
+        }
+        let own: Vec<(&String, &Tensor)> =
+            names.iter().zip(gradients).filter_map(|(n, g)| Some((n, g.as_ref()?))).collect();
+        let of_own = own.iter().map(|(name, _)| Ok(params.get(name)?.detach())).collect::<Result<Vec<_>>>()?;
+        let groups = Tensor::packs(&of_own.iter().collect::<Vec<_>>());
+        // Not held any longer: a group's old weights go as soon as the new ones are there.
+        drop(of_own);
+        no_grad(|| {
+            for group in groups {
+                let (names, gradients): (Vec<&String>, Vec<&Tensor>) = group.into_iter().map(|i| own[i]).unzip();
+                self.update_group(params, &names, &gradients, options)?;
             }
             if ranger && self.step.is_multiple_of(options.lookahead_steps.max(1)) {
-                for name in &names {
-                    let (slow, fast) = (self.slow.get(name)?, params.get(name)?);
-                    let slow = slow.add(&fast.sub(slow)?.scale(options.lookahead_alpha)?)?;
-                    self.slow.insert(name.clone(), slow.clone());
-                    params.insert(name.clone(), slow);
-                }
+                self.look_ahead(params, &names, options.lookahead_alpha)?;
             }
             Ok(())
         })
+    }
+
+    /// The step on parameters that make one pack, with their gradients.
+    fn update_group(
+        &mut self,
+        params: &mut Params,
+        names: &[&String],
+        gradients: &[&Tensor],
+        options: &AdamOptions,
+    ) -> Result<()> {
+        let shapes: Vec<&[usize]> = gradients.iter().map(|g| g.shape()).collect();
+        let (p, m, v) = (pack_of(params, names)?, pack_of(&self.m, names)?, pack_of(&self.v, names)?);
+        let coupled = options.algorithm == Algorithm::Adam && options.weight_decay != 0.0;
+        let with_decay = match coupled {
+            true => Some(Tensor::pack(gradients)?.add(&p.scale(options.weight_decay)?)?),
+            false => None,
+        };
+        // One alone has its shape in the pack's place.
+        let flat = gradients.iter().map(|g| g.reshape(&[g.len()])).collect::<std::result::Result<Vec<_>, _>>()?;
+        let flat = with_decay.as_ref().map_or_else(|| flat.iter().collect(), |one| vec![one]);
+        let step = AdamStep {
+            shape: p.shape().to_vec(),
+            learning_rate: options.learning_rate,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            epsilon: options.epsilon,
+            weight_decay: if coupled { 0.0 } else { options.weight_decay },
+            step: self.step,
+            rectified: matches!(options.algorithm, Algorithm::RAdam | Algorithm::Ranger),
+        };
+        let [p, m, v] = step.apply(&p, &flat, &m, &v)?;
+        for (pack, all) in [(p, params), (m, &mut self.m), (v, &mut self.v)] {
+            insert_pack(all, names, &pack, &shapes)?;
+        }
+        Ok(())
+    }
+
+    /// `slow ← slow + α (fast − slow)`, from where the fast weights go on.
+    fn look_ahead(&mut self, params: &mut Params, names: &[String], alpha: f64) -> Result<()> {
+        let fast = names.iter().map(|name| Ok(params.get(name)?.detach())).collect::<Result<Vec<_>>>()?;
+        for group in Tensor::packs(&fast.iter().collect::<Vec<_>>()) {
+            let of_group: Vec<&String> = group.iter().map(|&i| &names[i]).collect();
+            let shapes: Vec<&[usize]> = group.iter().map(|&i| fast[i].shape()).collect();
+            let (slow, fast) = (pack_of(&self.slow, &of_group)?, pack_of(params, &of_group)?);
+            let slow = slow.add(&fast.sub(&slow)?.scale(alpha)?)?;
+            insert_pack(&mut self.slow, &of_group, &slow, &shapes)?;
+            insert_pack(params, &of_group, &slow, &shapes)?;
+        }
+        Ok(())
     }
 
     /// Puts the moments and the slow weights into a training state, in the memory layout: nobody but this program reads them.
@@ -178,164 +216,16 @@ impl Adam {
     }
 }
 
-/// Gradients of the parameters of an optimiser, added up over the parts of a batch.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    sums: Vec<Option<Tensor>>,
+/// Tensors of those names as a pack.
+fn pack_of(tensors: &Params, names: &[&String]) -> Result<Tensor> {
+    let all = names.iter().map(|name| tensors.get(name)).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(Tensor::pack(&all)?)
 }
 
-impl Gradients {
-    /// Adds `weight` times the gradient of `loss` with respect to those of `leaves` that `adam` updates.
-    pub fn add(&mut self, loss: &Tensor, weight: f64, leaves: &Params, adam: &Adam) -> Result<()> {
-        let names = adam.names();
-        let inputs = names.iter().map(|n| leaves.get(n)).collect::<std::result::Result<Vec<_>, _>>()?;
-        let loss = if weight == 1.0 { loss.clone() } else { loss.scale(weight)? };
-        let new = grad(&[(&loss, None)], &inputs, false)?;
-        if self.sums.is_empty() {
-            self.sums = new;
-            return Ok(());
-        }
-        for (sum, new) in self.sums.iter_mut().zip(new) {
-            *sum = match (sum.take(), new) {
-                (Some(a), Some(b)) => Some(no_grad(|| a.add(&b))?),
-                (a, b) => a.or(b),
-            };
-        }
-        Ok(())
+/// Puts the tensors of a pack under their names.
+fn insert_pack(tensors: &mut Params, names: &[&String], pack: &Tensor, shapes: &[&[usize]]) -> Result<()> {
+    for (name, value) in names.iter().zip(pack.unpack(shapes)?) {
+        tensors.insert((*name).clone(), value);
     }
-
-    /// Divides all of them by the scale of the loss; false if a number is not finite. Waits for the device.
-    pub(crate) fn unscale(&mut self, scale: f64) -> Result<bool> {
-        no_grad(|| {
-            let mut sums = Vec::new();
-            for g in self.sums.iter_mut().flatten() {
-                *g = g.scale(1.0 / scale)?;
-                // 0·x is 0 but for infinities and NaN.
-                sums.push(g.scale(0.0)?.sum_all()?.reshape(&[1])?);
-            }
-            if sums.is_empty() {
-                return Ok(true);
-            }
-            let all = Tensor::concat(&sums.iter().collect::<Vec<_>>(), 0)?;
-            Ok(all.to_vec()?.iter().all(|s| *s == 0.0))
-        })
-    }
-
-    /// Scales all of them down so that their common 2-norm is at most `limit`, and puts the norm before among the `losses`
-    /// under `name`; a limit of 0 does nothing. PyTorch: `clip_grad_norm_`. Nothing is read back from the device.
-    pub(crate) fn clip(&mut self, limit: f64, name: &'static str, losses: &mut Losses) -> Result<()> {
-        if limit <= 0.0 {
-            return Ok(());
-        }
-        no_grad(|| {
-            let mut squares: Option<Tensor> = None;
-            for g in self.sums.iter().flatten() {
-                let own = g.square()?.sum_all()?;
-                squares = Some(match squares {
-                    Some(s) => s.add(&own)?,
-                    None => own,
-                });
-            }
-            let Some(norm) = squares.map(|s| s.sqrt()).transpose()? else { return Ok(()) };
-            let factor = norm.add_scalar(1e-6)?.recip()?.scale(limit)?.clamp(0.0, 1.0)?;
-            for g in self.sums.iter_mut().flatten() {
-                *g = g.mul(&factor)?;
-            }
-            losses.push((name, norm));
-            Ok(())
-        })
-    }
-
-    /// One step of the optimiser.
-    pub fn apply(&self, params: &mut Params, adam: &mut Adam, options: &AdamOptions) -> Result<()> {
-        adam.update(params, &self.sums, options)
-    }
-}
-
-/// One optimiser step down the gradient of `loss` with respect to the leaves that `adam` updates.
-pub(crate) fn descend(
-    loss: &Tensor,
-    leaves: &Params,
-    params: &mut Params,
-    adam: &mut Adam,
-    options: &AdamOptions,
-) -> Result<()> {
-    let mut gradients = Gradients::default();
-    gradients.add(loss, 1.0, leaves, adam)?;
-    gradients.apply(params, adam, options)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use swinstyle_tensor::Device;
-
-    const STEPS: [[f32; 2]; 9] = [
-        [0.5, -1.0],
-        [0.25, 2.0],
-        [-0.5, 1.0],
-        [0.125, 0.5],
-        [1.0, -0.75],
-        [0.3, 0.2],
-        [-0.1, 0.9],
-        [0.7, -0.4],
-        [0.05, 0.6],
-    ];
-
-    fn options(algorithm: Algorithm) -> AdamOptions {
-        AdamOptions { algorithm, weight_decay: 0.01, ..AdamOptions::new(0.1, 0.9, 0.99) }
-    }
-
-    /// What nine steps from (1, −2) end at.
-    fn run(algorithm: Algorithm) -> Vec<f32> {
-        let mut params: Params = [("p".to_string(), Tensor::from_vec(vec![1.0_f32, -2.0], &[2], Device::Cpu).unwrap())]
-            .into_iter()
-            .collect();
-        let mut adam = Adam::new(&params, |_| true).unwrap();
-        for g in STEPS {
-            let gradient = Tensor::from_vec(g.to_vec(), &[2], Device::Cpu).unwrap();
-            adam.update(&mut params, &[Some(gradient)], &options(algorithm)).unwrap();
-        }
-        params.get("p").unwrap().to_vec().unwrap()
-    }
-
-    #[test]
-    fn nine_steps_match_pytorchs_optimisers() {
-        // PyTorch 2.15 in float64: Adam, AdamW, RAdam(decoupled_weight_decay=True), each with lr=.1, betas=(.9, .99), eps=1e-8,
-        // weight_decay=.01; Ranger is RAdam with `p = slow = slow + (p - slow)/2` after the sixth step.
-        let expected = [
-            (Algorithm::Adam, [0.500688096, -2.185945288]),
-            (Algorithm::AdamW, [0.503553639, -2.179874393]),
-            (Algorithm::RAdam, [0.839493316, -2.126012886]),
-            (Algorithm::Ranger, [0.908559335, -2.066113756]),
-        ];
-        for (algorithm, expected) in expected {
-            for (a, e) in run(algorithm).iter().zip(expected) {
-                assert!((f64::from(*a) - e).abs() < 2e-6, "{algorithm:?}: {a} {e}");
-            }
-        }
-    }
-
-    #[test]
-    fn clipping_bounds_the_common_norm_and_parts_add_up() {
-        let leaf = |v: Vec<f32>| Tensor::from_vec(v, &[2], Device::Cpu).unwrap().as_leaf();
-        let leaves: Params =
-            [("a".to_string(), leaf(vec![3.0, 0.0])), ("b".to_string(), leaf(vec![0.0, 4.0]))].into_iter().collect();
-        let adam = Adam::new(&leaves, |_| true).unwrap();
-        let loss = leaves.get("a").unwrap().square().unwrap().sum_all().unwrap();
-        let loss = loss.add(&leaves.get("b").unwrap().square().unwrap().sum_all().unwrap()).unwrap();
-        // The gradient is twice the leaves: (6, 0) and (0, 8), of norm 10.
-        let mut gradients = Gradients::default();
-        gradients.add(&loss, 0.25, &leaves, &adam).unwrap();
-        gradients.add(&loss, 0.75, &leaves, &adam).unwrap();
-        let mut losses = Losses::new();
-        gradients.clip(0.0, "norm", &mut losses).unwrap();
-        assert!(losses.is_empty());
-        gradients.clip(100.0, "norm", &mut losses).unwrap();
-        assert!((losses[0].1.item().unwrap() - 10.0).abs() < 1e-5);
-        assert_eq!(gradients.sums[0].as_ref().unwrap().to_vec().unwrap(), [6.0, 0.0]);
-        gradients.clip(5.0, "norm", &mut losses).unwrap();
-        let clipped = gradients.sums[1].as_ref().unwrap().to_vec().unwrap();
-        assert!((clipped[1] - 4.0).abs() < 1e-5, "{clipped:?}");
-    }
+    Ok(())
 }

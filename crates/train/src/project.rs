@@ -4,7 +4,7 @@
 use swinstyle_models::{Model, Params, perceptual::DiscriminatorFeatures, stylegan2::Noise};
 use swinstyle_tensor::{Tensor, no_grad, rng::Philox};
 
-use crate::{Adam, AdamOptions, Result, TrainError, losses::l2, optimizer::descend};
+use crate::{Adam, AdamOptions, Result, TrainError, gradients::descend, losses::l2};
 
 /// Name of the code among the parameters; the noise maps keep the generator's names.
 const CODE: &str = "code";

@@ -1,4 +1,8 @@
 //! `swinstyle latency`: how long one image takes, from its file's bytes to the reconstruction's.
+//!
+//! Two clocks are kept apart. Host-visible time is what a user waits: the host's clock, the device idle before and after. Device time
+//! passes between the device's own timestamps before the first kernel and after the last: no transfer is in it, but the gaps in which the
+//! device waits for the host's next launch.
 
 use std::time::Instant;
 
@@ -12,7 +16,10 @@ use swinstyle_data::{
     picture::encode_png,
 };
 use swinstyle_models::Model;
-use swinstyle_tensor::{DType, Device, Tensor};
+use swinstyle_tensor::{
+    DType, Device, Tensor, TensorError,
+    probe::{Clock, timed},
+};
 
 use super::{
     Context,
@@ -58,6 +65,51 @@ impl Quantiles {
 
 /// What an image passes through, in order.
 const PARTS: [&str; 6] = ["read", "upload", "encoder", "generator", "download", "write"];
+/// What of it are kernels, and so have a time on the device.
+const ON_DEVICE: [&str; 3] = ["inversion", "encoder", "generator"];
+
+/// Whose clock the device's times are of.
+#[derive(Debug, Clone, PartialEq)]
+enum DeviceTimes {
+    /// Timestamps of the device, for each of [`ON_DEVICE`].
+    Stamped([Quantiles; 3]),
+    /// Host and device are one: the cpu.
+    OneClock,
+    /// A device that has no timestamps.
+    None,
+}
+
+impl DeviceTimes {
+    /// What the table says beside the host's time of `part`.
+    fn beside(&self, part: &str) -> String {
+        match (self, ON_DEVICE.iter().position(|p| *p == part)) {
+            (_, None) => String::new(),
+            (Self::Stamped(all), Some(i)) => columns(&all[i]),
+            (Self::OneClock, _) => format!("{:>32}", "the same clock"),
+            (Self::None, _) => format!("{:>32}", "no timestamps"),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Stamped(all) => json!(ON_DEVICE.iter().zip(all).collect::<std::collections::BTreeMap<_, _>>()),
+            Self::OneClock | Self::None => serde_json::Value::Null,
+        }
+    }
+
+    fn clock(&self) -> &'static str {
+        match self {
+            Self::Stamped(_) => "device",
+            Self::OneClock => "host",
+            Self::None => "none",
+        }
+    }
+}
+
+/// p50, p90 and p99 as columns.
+fn columns(q: &Quantiles) -> String {
+    format!("{:10.3} {:10.3} {:10.3}", q.p50, q.p90, q.p99)
+}
 
 pub(super) fn run(context: &Context, args: Latency) -> Result<Status> {
     let device = context.device()?;
@@ -67,11 +119,14 @@ pub(super) fn run(context: &Context, args: Latency) -> Result<Status> {
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
     let (o, dtype) = (context.output, args.precision.precision);
     o.line(format_args!("{} on {device}, {dtype}; the model loads in {load_ms:.0} ms", path.display()))?;
-    o.line(format_args!("{:24} {:>10} {:>10} {:>10}", "milliseconds", "p50", "p90", "p99"))?;
+    o.line(format_args!("{:24} {:^32}   {:^32}", "milliseconds", "host-visible", "on the device"))?;
+    let names = format!("{:>10} {:>10} {:>10}", "p50", "p90", "p99");
+    o.line(format_args!("{:24} {names}   {names}", ""))?;
     for batch in &args.batch {
         measure(&model, usize::from(*batch), args.runs as usize, (device, dtype), o)?;
     }
     o.line("Parts are measured in passes of their own, the device waited for after each; the sum is not the whole.")?;
+    o.line("On the device: from the first kernel to the last by its own timestamps, in passes of their own too.")?;
     Ok(Status::Done)
 }
 
@@ -106,20 +161,55 @@ fn measure(model: &Model, batch: usize, runs: usize, (device, dtype): (Device, D
             parts.iter_mut().zip(times).for_each(|(part, ms)| part.push(ms));
         }
     }
-    let line =
-        |name: &str, q: &Quantiles| output.line(format_args!("{name:24} {:10.3} {:10.3} {:10.3}", q.p50, q.p90, q.p99));
+    let on_device = on_device(model, &upload(&read(&files, size)?, device)?, runs)?;
+    let line = |name: &str, q: &Quantiles, part: &str| {
+        let text = format!("{name:24} {}   {}", columns(q), on_device.beside(part));
+        output.line(text.trim_end())
+    };
     let whole = Quantiles::of(whole);
-    line(&format!("batch {batch}"), &whole)?;
+    line(&format!("batch {batch}"), &whole, ON_DEVICE[0])?;
     let parts: Vec<Quantiles> = parts.into_iter().map(Quantiles::of).collect();
     for (name, q) in PARTS.iter().zip(&parts) {
-        line(&format!("  {name}"), q)?;
+        line(&format!("  {name}"), q, name)?;
     }
     let first = first_ms.unwrap_or(0.0);
     output.line(format_args!("  {first:.1} ms the first time, {:.3} ms an image", whole.p50 / batch as f64))?;
     let by_part: serde_json::Map<_, _> = PARTS.iter().zip(&parts).map(|(n, q)| ((*n).to_string(), json!(q))).collect();
     output.document(&json!({
         "device": device.to_string(), "dtype": dtype.to_string(), "batch": batch, "runs": runs, "ms": whole, "first_ms": first, "parts_ms": by_part,
+        "device_clock": on_device.clock(), "device_ms": on_device.json(),
     }))
+}
+
+/// Times of the kernels by the device's clock, where it has one of its own.
+fn on_device(model: &Model, images: &Tensor, runs: usize) -> Result<DeviceTimes> {
+    let device = images.device();
+    if device == Device::Cpu {
+        return Ok(DeviceTimes::OneClock);
+    }
+    let codes = model.codes(images)?;
+    let works: [&dyn Fn() -> Result<()>; 3] =
+        [&|| Ok(model.invert(images).map(drop)?), &|| Ok(model.codes(images).map(drop)?), &|| {
+            Ok(model.images(&codes).map(drop)?)
+        }];
+    let mut all = Vec::new();
+    for work in works {
+        let mut ms = Vec::with_capacity(runs);
+        for i in 0..WARM_UP + runs {
+            let Some(one) = stamped(device, work)? else { return Ok(DeviceTimes::None) };
+            if i >= WARM_UP {
+                ms.push(one);
+            }
+        }
+        all.push(Quantiles::of(ms));
+    }
+    Ok(<[Quantiles; 3]>::try_from(all).map_or(DeviceTimes::None, DeviceTimes::Stamped))
+}
+
+/// Milliseconds between the device's timestamps around some work, where it has timestamps.
+fn stamped(device: Device, work: &dyn Fn() -> Result<()>) -> Result<Option<f64>> {
+    let (seconds, clock) = timed(device, &|| work().map_err(|e| TensorError::shape("latency", format!("{e:#}"))))?;
+    Ok((clock == Clock::Device).then_some(seconds * 1e3))
 }
 
 fn read(files: &[std::path::PathBuf], size: usize) -> Result<Vec<Picture>> {
@@ -183,6 +273,35 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_have_a_time_of_their_own_on_a_device_with_timestamps_and_none_on_the_cpu() {
+        let run = |device: Device| {
+            let x = Tensor::full(1.0, &[256, 256], DType::F32, device).unwrap();
+            let work = || Ok(x.matmul(&x).map(drop)?);
+            // The first compiles the kernel, which is no time of the device.
+            stamped(device, &work).unwrap();
+            let started = Instant::now();
+            let on_device = stamped(device, &work).unwrap();
+            (on_device, started.elapsed().as_secs_f64() * 1e3)
+        };
+        let (on_device, visible) = run(Device::Wgpu(0));
+        let on_device = on_device.expect("the software adapter has timestamps");
+        assert!(0.0 < on_device && on_device <= visible, "{on_device} ms on the device, {visible} ms seen");
+        assert_eq!(run(Device::Cpu).0, None);
+        let failed = stamped(Device::Wgpu(0), &|| anyhow::bail!("no such image"));
+        assert!(failed.unwrap_err().to_string().contains("no such image"));
+    }
+
+    #[test]
+    fn the_table_says_whose_clock_a_time_is_of() {
+        let q = |ms: f64| Quantiles::of(vec![ms]);
+        let times = DeviceTimes::Stamped([q(3.0), q(2.0), q(1.0)]);
+        assert!(times.beside("encoder").contains("2.000") && times.beside("upload").is_empty());
+        assert_eq!((times.clock(), times.json()["generator"]["p90"].as_f64()), ("device", Some(1.0)));
+        assert!(DeviceTimes::OneClock.beside("inversion").contains("the same clock"));
+        assert!(DeviceTimes::None.beside("generator").contains("no timestamps") && DeviceTimes::None.json().is_null());
+    }
 
     #[test]
     fn quantiles_are_values_of_the_sample() {

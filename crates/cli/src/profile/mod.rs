@@ -8,7 +8,7 @@ mod page;
 mod roofline;
 mod trace;
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{collections::BTreeMap, fmt, path::Path, time::Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use serde_json::json;
 use swinstyle_data::picture::write_atomic;
 use swinstyle_tensor::{
     Device,
-    counters::{self, Launch},
+    counters::{self, Counts, Launch},
 };
 
 use crate::{
@@ -47,6 +47,47 @@ pub(crate) struct Row {
     roofline: f64,
 }
 
+/// What a pass asks of allocators and of the way between host and device; nothing of it but the wanted copies is there in a good one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Steady {
+    /// Bytes that no freed memory could serve.
+    fresh_bytes: u64,
+    /// Waits for the device that carry nothing home.
+    waits: u64,
+    /// Copies to the host, each of which waits for the device, ...
+    downloads: u64,
+    /// ... and their bytes.
+    downloaded: u64,
+    /// Copies from the host ...
+    uploads: u64,
+    /// ... and their bytes.
+    uploaded: u64,
+}
+
+impl Steady {
+    fn of(c: &Counts) -> Self {
+        let &Counts { fresh_bytes, waits, downloads, downloaded, uploads, uploaded, .. } = c;
+        Self { fresh_bytes, waits, downloads, downloaded, uploads, uploaded }
+    }
+}
+
+impl fmt::Display for Steady {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (fresh, uploaded) = (mebibytes(self.fresh_bytes), mebibytes(self.uploaded));
+        write!(
+            f,
+            "undisturbed it takes {fresh} MiB of fresh memory, waits {} times for the device, reads back {} tensors of {} bytes and sends {} of \
+             {uploaded} MiB",
+            self.waits, self.downloads, self.downloaded, self.uploads
+        )
+    }
+}
+
+/// Bytes in MiB.
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+}
+
 /// What is said about a pass.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Profile {
@@ -61,6 +102,10 @@ pub(crate) struct Profile {
     bytes: u64,
     /// The most host memory in tensors at once; 0 where they live on a device.
     peak_host_bytes: u64,
+    /// What the device's allocator has reserved after the passes; 0 on the cpu.
+    reserved_bytes: u64,
+    /// Memory, waits and copies of one undisturbed pass.
+    steady: Steady,
     ceilings: String,
     kernels: Vec<Row>,
 }
@@ -80,11 +125,15 @@ pub(crate) fn run(
     }
     device.synchronize()?;
     let mut undisturbed = Vec::with_capacity(runs);
+    let mut steady = Counts::default();
     for _ in 0..runs {
         let started = Instant::now();
-        pass()?;
+        let (outcome, counts) = counters::region_on(device, &mut pass)?;
+        outcome?;
         device.synchronize()?;
         undisturbed.push(started.elapsed().as_secs_f64() * 1e3);
+        // The last one: what a pass still asks for when it has run for a while.
+        steady = counts;
     }
     undisturbed.sort_by(f64::total_cmp);
     counters::reset_peak();
@@ -105,6 +154,8 @@ pub(crate) fn run(
         flops: launches.iter().map(|l| l.flops).sum(),
         bytes: launches.iter().map(|l| l.moved).sum(),
         peak_host_bytes: if device == Device::Cpu { peak_host_bytes } else { 0 },
+        reserved_bytes: counters::reserved_bytes(device)?,
+        steady: Steady::of(&steady),
         ceilings: ceilings.to_string(),
         kernels: rows,
     };
@@ -177,18 +228,20 @@ fn print(p: &Profile, output: Output) -> Result<()> {
             r.kernel, r.launches, r.ms, r.gflops, r.gbs
         ))?;
     }
-    let host = match p.peak_host_bytes {
-        0 => String::new(),
-        bytes => format!(", at most {:.1} MiB in tensors", bytes as f64 / f64::from(1 << 20)),
+    let memory = match (p.peak_host_bytes, p.reserved_bytes) {
+        (0, 0) => String::new(),
+        (0, reserved) => format!(", {} MiB reserved on the device", mebibytes(reserved)),
+        (peak, _) => format!(", at most {} MiB in tensors", mebibytes(peak)),
     };
+    let moved = mebibytes(p.bytes);
     output.line(format_args!(
-        "a pass takes {:.2} ms; its {} launches take {:.2} ms when each is waited for; {:.2} GFLOP, {:.1} MiB moved{host}",
+        "a pass takes {:.2} ms; its {} launches take {:.2} ms when each is waited for; {:.2} GFLOP, {moved} MiB moved{memory}",
         p.pass_ms,
         p.launches,
         p.kernels_ms,
         p.flops as f64 * 1e-9,
-        p.bytes as f64 / f64::from(1 << 20)
-    ))
+    ))?;
+    output.line(p.steady)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::Profile;
+use super::{Profile, mebibytes};
 use crate::page::whole_page;
 
 pub(super) fn page(p: &Profile, picture: String) -> Markup {
@@ -12,8 +12,9 @@ pub(super) fn page(p: &Profile, picture: String) -> Markup {
         p.lead {
             "A pass takes " (format!("{:.2}", p.pass_ms)) " ms. Its " (p.launches) " launches take " (format!("{:.2}", p.kernels_ms))
             " ms when each is waited for; they do " (format!("{:.2}", p.flops as f64 * 1e-9)) " GFLOP and move "
-            (format!("{:.1}", p.bytes as f64 / f64::from(1 << 20))) " MiB at least. Ceilings of this run: " (p.ceilings) "."
+            (mebibytes(p.bytes)) " MiB at least. Ceilings of this run: " (p.ceilings) "."
         }
+        p.lead { "Memory and the way to the device: " (p.steady) "." }
         (PreEscaped(picture))
         table {
             tr { th { "kernel" } th { "launches" } th { "ms" } th { "share" } th { "GFLOP/s" } th { "GB/s" } th { "of the roofline" } }

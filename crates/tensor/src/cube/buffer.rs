@@ -1,5 +1,7 @@
 //! Device memory of tensors.
 
+use std::ops::Range;
+
 use cubecl::{
     bytes::Bytes,
     prelude::{ArrayArg, Runtime},
@@ -88,7 +90,12 @@ impl CubeBuffer {
     ///
     /// Errors of launches and allocations since the last wait appear here.
     pub fn download(&self, device: Device) -> Result<Vec<f32>> {
-        let CubeArg { handle, len, dtype } = self.arg();
+        self.download_part(device, 0..self.arg.len)
+    }
+
+    /// [`CubeBuffer::download`] of a range of the elements, which begins where the device may bind from.
+    pub fn download_part(&self, device: Device, range: Range<usize>) -> Result<Vec<f32>> {
+        let CubeArg { handle, len, dtype } = self.part(range);
         if len == 0 {
             return Ok(Vec::new());
         }
@@ -112,6 +119,20 @@ impl CubeBuffer {
     /// The buffer as a kernel argument.
     pub fn arg(&self) -> CubeArg {
         self.arg.clone()
+    }
+
+    /// A range of its elements as a kernel argument, padded like a buffer. It begins where the device may bind from.
+    pub fn part(&self, range: Range<usize>) -> CubeArg {
+        let CubeArg { handle, len, dtype } = self.arg();
+        if range == (0..len) {
+            return CubeArg { handle, len, dtype };
+        }
+        // Nothing can be bound as well from the beginning, and nothing of no bytes can be bound.
+        let range = if range.is_empty() { 0..0 } else { range };
+        let end = (range.end * dtype.size()).max(1).next_multiple_of(PADDING) as u64;
+        let behind = handle.size_in_used() - end;
+        let handle = handle.offset_start((range.start * dtype.size()) as u64).offset_end(behind);
+        CubeArg { handle, len: range.len(), dtype }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Elementwise kernels: unary, binary with broadcasting, fill, Adam.
+//! Elementwise kernels: unary, binary with broadcasting, fill.
 //!
 //! Arithmetic is in f32 whatever the storage, by the formulas of the host twins. Kernels work on vectors of four elements;
 //! buffers are padded to whole vectors, so lengths need not divide.
@@ -14,8 +14,8 @@ use super::{
     math,
 };
 use crate::{
-    Result, TensorError,
-    ops::{AdamStep, Binary, BinaryOp, Unary, UnaryOp},
+    Result,
+    ops::{Binary, BinaryOp, Unary, UnaryOp},
     shape::BroadcastPlan,
 };
 
@@ -277,86 +277,6 @@ pub fn fill<R: Runtime>(client: &ComputeClient<R>, value: f64, y: &CubeArg) -> R
     // SAFETY: each unit touches one vector below `vectors`, which the padded buffer holds.
     unsafe {
         fill_kernel::launch_unchecked::<R>(client, grid, cube, WIDTH, y.padded(WIDTH), value as f32, vectors, dtype);
-    }
-    Ok(())
-}
-
-#[cube(launch_unchecked)]
-fn adam_kernel<F: Float, N: Size>(
-    p: &Array<Vector<F, N>>,
-    g: &Array<Vector<F, N>>,
-    m: &Array<Vector<F, N>>,
-    v: &Array<Vector<F, N>>,
-    p_out: &mut Array<Vector<F, N>>,
-    m_out: &mut Array<Vector<F, N>>,
-    v_out: &mut Array<Vector<F, N>>,
-    factors: AdamFactors,
-    vectors: usize,
-    #[define(F)] _dtype: StorageType,
-) {
-    if ABSOLUTE_POS < vectors {
-        let g = Vector::<f32, N>::cast_from(g[ABSOLUTE_POS]);
-        let m = Vector::<f32, N>::cast_from(m[ABSOLUTE_POS]) * Vector::new(factors.beta1)
-            + g * Vector::new(factors.one_minus_beta1);
-        let v = Vector::<f32, N>::cast_from(v[ABSOLUTE_POS]) * Vector::new(factors.beta2)
-            + g * g * Vector::new(factors.one_minus_beta2);
-        let denominator = v.sqrt() * Vector::new(factors.v_scale) + Vector::new(factors.epsilon);
-        let p = Vector::<f32, N>::cast_from(p[ABSOLUTE_POS]) * Vector::new(factors.keep)
-            - Vector::new(factors.rate) * m / denominator;
-        p_out[ABSOLUTE_POS] = Vector::cast_from(p);
-        m_out[ABSOLUTE_POS] = Vector::cast_from(m);
-        v_out[ABSOLUTE_POS] = Vector::cast_from(v);
-    }
-}
-
-/// What the elements of an [`AdamStep`] share.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct AdamFactors {
-    keep: f32,
-    rate: f32,
-    v_scale: f32,
-    beta1: f32,
-    beta2: f32,
-    one_minus_beta1: f32,
-    one_minus_beta2: f32,
-    epsilon: f32,
-}
-
-/// Launches an [`AdamStep`].
-pub fn adam<R: Runtime>(
-    client: &ComputeClient<R>,
-    op: &AdamStep,
-    inputs: &[CubeArg],
-    outputs: &[CubeArg],
-) -> Result<()> {
-    let ([p, g, m, v], [p_out, m_out, v_out]) = (inputs, outputs) else {
-        return Err(TensorError::shape("adam", "four inputs and three outputs expected"));
-    };
-    check_len("adam", p_out.len)?;
-    let [keep, rate, v_scale, epsilon] = op.factors().map(|v| v as f32);
-    let [beta1, beta2, one_minus_beta1, one_minus_beta2] =
-        [op.beta1, op.beta2, 1.0 - op.beta1, 1.0 - op.beta2].map(|v| v as f32);
-    let vectors = p_out.len.div_ceil(WIDTH);
-    let (grid, cube) = units(vectors);
-    let dtype = storage_type("adam", client, p_out.dtype)?;
-    // SAFETY: each unit touches one vector below `vectors`; all buffers have the parameter's length, padded to vectors.
-    unsafe {
-        adam_kernel::launch_unchecked::<R>(
-            client,
-            grid,
-            cube,
-            WIDTH,
-            p.padded(WIDTH),
-            g.padded(WIDTH),
-            m.padded(WIDTH),
-            v.padded(WIDTH),
-            p_out.padded(WIDTH),
-            m_out.padded(WIDTH),
-            v_out.padded(WIDTH),
-            AdamFactorsLaunch::new(keep, rate, v_scale, beta1, beta2, one_minus_beta1, one_minus_beta2, epsilon),
-            vectors,
-            dtype,
-        );
     }
     Ok(())
 }

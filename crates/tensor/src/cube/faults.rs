@@ -100,6 +100,12 @@ pub(super) fn wait<R: Runtime>(op: &'static str, device: Device, client: &Comput
     report(op, device, done)
 }
 
+/// Bytes that the allocator has reserved, after what is queued; reports what failed since the last wait.
+pub(super) fn reserved<R: Runtime>(device: Device, client: &ComputeClient<R>) -> Result<u64> {
+    let usage = guarded(|| client.memory_usage());
+    report("memory usage", device, usage).map(|usage| usage.bytes_reserved)
+}
+
 /// Reads a buffer back after reporting what failed since the last wait.
 pub(super) fn read<R: Runtime>(
     op: &'static str,

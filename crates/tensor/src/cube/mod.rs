@@ -8,9 +8,11 @@ pub mod elementwise;
 pub mod fragments;
 pub mod layout;
 pub mod matmul;
+pub mod pack;
 pub mod pool;
 pub mod reduce;
 pub mod resample;
+pub mod update;
 pub mod warp;
 
 mod buffer;
@@ -96,6 +98,15 @@ impl CubeClient {
             Self::Wgpu(c) => faults::wait("synchronize", device, c),
             Self::Cuda(c) => faults::wait("synchronize", device, c),
             Self::Dry(c) => faults::wait("synchronize", device, c),
+        }
+    }
+
+    /// Bytes that the allocator has reserved from the device.
+    pub(crate) fn reserved_bytes(&self, device: Device) -> Result<u64> {
+        match self {
+            Self::Wgpu(c) => faults::reserved(device, c),
+            Self::Cuda(c) => faults::reserved(device, c),
+            Self::Dry(c) => faults::reserved(device, c),
         }
     }
 

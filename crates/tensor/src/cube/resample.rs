@@ -6,7 +6,7 @@ use super::{
     CubeArg,
     glue::{check_len, storage_type, units, vector_width},
 };
-use crate::{Result, ops::Resample};
+use crate::{Result, counters, ops::Resample};
 
 /// One vector of channels of one output pixel a unit.
 ///
@@ -76,6 +76,7 @@ pub fn resample<R: Runtime>(client: &ComputeClient<R>, op: &Resample, x: &CubeAr
     let vectors = y.len / width;
     let (grid, cube) = units(vectors);
     let dtype = storage_type("resample", client, y.dtype)?;
+    counters::uploaded(size_of_val(&taps[..]));
     let handle = client.create_from_slice(bytemuck::cast_slice(&taps));
     // SAFETY: the taps' positions are below the input's extents, and their starts below their lengths.
     unsafe {

@@ -7,7 +7,7 @@ use super::{
     glue::{check_len, storage_type, units, vector_width},
 };
 use crate::{
-    Result,
+    Result, counters,
     ops::{MARGIN, Warp},
 };
 
@@ -113,6 +113,7 @@ pub fn warp<R: Runtime>(client: &ComputeClient<R>, op: &Warp, x: &CubeArg, y: &C
     let (grid, cube) = units(vectors);
     let dtype = storage_type("warp", client, y.dtype)?;
     let maps: Vec<f32> = op.maps.iter().flat_map(|(m, i)| m.0.into_iter().chain(i.0)).map(|v| v as f32).collect();
+    counters::uploaded(size_of_val(&maps[..]));
     let handle = client.create_from_slice(bytemuck::cast_slice(&maps));
     // SAFETY: `maps` lives on the device as long as its handle, which the launch keeps.
     let coefficients = unsafe { ArrayArg::from_raw_parts(handle, maps.len()) };

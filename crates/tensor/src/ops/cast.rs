@@ -61,8 +61,8 @@ impl Tensor {
         let from = self.dtype();
         let y = match (self.device(), from, dtype) {
             (_, from, to) if from == to => return Ok(self.clone()),
-            (Device::Cpu, _, DType::F64) => Tensor::from_vec(self.to_vec_f64()?, self.shape(), Device::Cpu)?,
-            (Device::Cpu, DType::F64, DType::F32) => Tensor::from_vec(self.to_vec()?, self.shape(), Device::Cpu)?,
+            (Device::Cpu, _, DType::F64) => Tensor::from_host(self.values_f64()?, self.shape(), Device::Cpu)?,
+            (Device::Cpu, DType::F64, DType::F32) => Tensor::from_host(self.values()?, self.shape(), Device::Cpu)?,
             (Device::Cpu, DType::F64, _) => self.detach().to_dtype(DType::F32)?.to_dtype(dtype)?,
             (device, _, DType::F64) => return Err(TensorError::UnsupportedDType { op: "to_dtype", dtype, device }),
             _ => launch(&Cast { shape: self.shape().to_vec(), to: dtype }, &[self])?.remove(0),

@@ -1,10 +1,12 @@
 //! The operations: methods of [`Tensor`](crate::Tensor) with their gradient rules, and the kernels that compute them.
 
 mod adam;
+mod average;
 mod binary;
 mod cast;
 mod layout;
 mod matmul;
+mod pack;
 mod pool;
 mod reduce;
 mod resample;
@@ -12,11 +14,14 @@ mod unary;
 mod warp;
 
 pub use adam::AdamStep;
+pub use average::Average;
 pub use binary::{Binary, BinaryOp};
 pub use cast::Cast;
 pub(crate) use cast::round;
 pub use layout::{Concat, Pad, Permute, Slice};
 pub use matmul::Matmul;
+pub use pack::Pack;
+pub(crate) use pack::slots;
 pub use pool::{Pool, Windows};
 pub use reduce::{Reduce, ReduceOp};
 pub use resample::{Resample, Taps};

@@ -132,11 +132,41 @@ fn adam_updates_all_three_tensors() {
     };
     let run = |i: usize| {
         let t = |seed| pair(seed, &[3, 7])[i].clone();
-        step.apply(&t(1), &t(2), &t(3), &t(4).square().unwrap()).unwrap()
+        step.apply(&t(1), &[&t(2)], &t(3), &t(4).square().unwrap()).unwrap()
     };
     let (cpu, gpu): ([Tensor; 3], [Tensor; 3]) = (run(0), run(1));
     for (a, e) in gpu.iter().zip(&cpu) {
         assert_near("adam", a, e, 1e-6, 1e-7);
+    }
+}
+
+#[test]
+fn an_update_of_a_pack_has_the_bits_of_its_tensors_alone() {
+    let lengths = [131, 5, 128, 1, 1000, 260, 3];
+    let step = |length: usize| AdamStep {
+        shape: vec![length],
+        learning_rate: 0.01,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        step: 3,
+        rectified: true,
+    };
+    let t = |seed: usize, i: usize| pair((seed * 10 + i) as u64, &[lengths[i]])[1].clone();
+    let v = |i: usize| t(4, i).square().unwrap();
+    let all = |f: &dyn Fn(usize) -> Tensor| (0..lengths.len()).map(f).collect::<Vec<_>>();
+    let pack = |tensors: &[Tensor]| Tensor::pack(&tensors.iter().collect::<Vec<_>>()).unwrap();
+    let (p, m, second) = (pack(&all(&|i| t(1, i))), pack(&all(&|i| t(3, i))), pack(&all(&v)));
+    let gradients = all(&|i| t(2, i));
+    let made = step(p.len()).apply(&p, &gradients.iter().collect::<Vec<_>>(), &m, &second).unwrap();
+    let shapes: Vec<&[usize]> = lengths.iter().map(std::slice::from_ref).collect();
+    let made = made.map(|t| t.unpack(&shapes).unwrap());
+    for i in 0..lengths.len() {
+        let alone = step(lengths[i]).apply(&t(1, i), &[&t(2, i)], &t(3, i), &v(i)).unwrap();
+        for (a, b) in made.iter().zip(&alone) {
+            assert_near("adam of a pack", &a[i], b, 0.0, 0.0);
+        }
     }
 }
 

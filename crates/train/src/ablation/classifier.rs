@@ -11,7 +11,7 @@ use swinstyle_models::{Init, Layout, Params, Spec};
 use swinstyle_modulated_conv2d::{LeakyRelu, conv2d_bias_act};
 use swinstyle_tensor::{Device, Tensor, no_grad};
 
-use crate::{Adam, AdamOptions, Result, config::bad_key, optimizer::descend};
+use crate::{Adam, AdamOptions, Result, config::bad_key, gradients::descend};
 
 /// Portraits that the list of classes is collected from.
 const LISTED: u64 = 4000;

@@ -39,7 +39,7 @@ impl Adaptive {
         self.pending.push(on_real.detach());
     }
 
-    /// Ends a step; every `ada_interval` steps it adjusts p and returns r_t.
+    /// Ends a step; every `ada_interval` steps it adjusts p and returns r_t, for which it waits for the device, once.
     pub fn adjust(&mut self, step: u64) -> Result<Option<f64>> {
         if !(step + 1).is_multiple_of(self.config.ada_interval) {
             return Ok(None);
@@ -59,9 +59,9 @@ impl Adaptive {
     /// Sum of the signs since the last adjustment, and their number.
     fn counted(&self) -> Result<(f64, u64)> {
         let (mut signs, mut logits) = (self.signs, self.logits);
-        for t in &self.pending {
-            signs += t.to_vec()?.into_iter().map(|v| sign(f64::from(v))).sum::<f64>();
-            logits += t.len() as u64;
+        for values in Tensor::to_vecs(&self.pending.iter().collect::<Vec<_>>())? {
+            logits += values.len() as u64;
+            signs += values.into_iter().map(|v| sign(f64::from(v))).sum::<f64>();
         }
         Ok((signs, logits))
     }

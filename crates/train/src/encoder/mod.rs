@@ -19,13 +19,12 @@ use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 
 use crate::{
-    Adam, Result, StepData, TrainError, Trainer,
+    Adam, Gradients, Result, StepData, TrainError, Trainer,
     adversary::{Adversary, Inverted},
     config::{EncoderTraining, RunConfig, bad_key, check_run},
     foreign::ForeignLosses,
     init::{self, Init},
     loss_scale::LossScale,
-    optimizer::Gradients,
     record::{state_header, to_json, training_record},
     run::{Losses, parts, whole},
     task::{self, Samples, Task},

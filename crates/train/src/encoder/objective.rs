@@ -9,12 +9,11 @@ use swinstyle_tensor::{Tensor, no_grad, rng::Philox};
 
 use super::{DECODER, EncoderTrainer};
 use crate::{
-    Result, TrainError,
+    Gradients, Result, TrainError,
     adversary::Inverted,
     config::{Alignment, bad_key},
     loss_scale::LossScale,
     losses::{delta_norm, l2, latent_kl, pairwise_kl, w_norm},
-    optimizer::Gradients,
     run::Losses,
 };
 

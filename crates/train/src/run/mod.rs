@@ -249,11 +249,14 @@ impl Window {
         self.pending.push((step, indices, losses));
     }
 
-    /// Reads the pending losses back; the first that is not finite ends the run.
+    /// Reads the pending losses back, waiting once; the first that is not finite ends the run.
     fn read(&mut self, last_good: &str) -> Result<()> {
+        let scalars: Vec<&Tensor> =
+            self.pending.iter().flat_map(|(_, _, losses)| losses.iter().map(|(_, t)| t)).collect();
+        let mut values = Tensor::to_vecs(&scalars)?.into_iter().map(|v| v.first().map_or(f64::NAN, |v| f64::from(*v)));
         for (step, indices, losses) in self.pending.drain(..) {
-            for (loss, value) in losses {
-                let value = value.item()?;
+            for (loss, _) in losses {
+                let Some(value) = values.next() else { break };
                 if !value.is_finite() {
                     return Err(TrainError::NotFinite { loss, value, step, indices, last_good: last_good.to_string() });
                 }

@@ -185,7 +185,8 @@ impl ComputeServer for DryServer {
     }
 
     fn memory_usage(&mut self, _stream: StreamId) -> Result<MemoryUsage, ServerError> {
-        Ok(MemoryUsage { number_allocs: 0, bytes_in_use: 0, bytes_padding: 0, bytes_reserved: 0 })
+        let nothing = MemoryUsage { number_allocs: 0, bytes_in_use: 0, bytes_padding: 0, bytes_reserved: 0 };
+        Ok(self.emulator.as_ref().map_or(nothing, Emulator::memory_usage))
     }
 
     fn memory_cleanup(&mut self, _stream: StreamId) {}

@@ -16,6 +16,7 @@ use std::{
 };
 
 use cubecl::{
+    MemoryUsage,
     bytes::Bytes,
     ir::MemoryDeviceProperties,
     server::{Binding, CopyDescriptor, KernelArguments, ServerError},
@@ -52,6 +53,11 @@ impl Emulator {
     pub(super) fn allocate(&mut self, handle: ManagedMemoryHandle, bytes: u64) -> Result<(), String> {
         let reserved = self.memory.reserve(bytes).map_err(|e| e.to_string())?;
         self.memory.bind(reserved, handle, 0).map_err(|e| e.to_string())
+    }
+
+    /// What is reserved, and how much of it is in use.
+    pub(super) fn memory_usage(&self) -> MemoryUsage {
+        self.memory.memory_usage()
     }
 
     fn address(&mut self, of: Binding) -> Result<*mut u8, ServerError> {
