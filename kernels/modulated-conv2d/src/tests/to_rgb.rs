@@ -7,9 +7,12 @@ use swinstyle_upfirdn2d::upsample2d;
 use super::data;
 use crate::{ModulatedConv, modulated_conv2d, to_rgb};
 
-/// Batch, size, channels in and out, taps of a filter without any symmetry: pixels that no block divides, vectors of every width, fewer and
+/// Batch and height, width, channels in and out, shape of the filter.
+type Case = ([usize; 2], usize, [usize; 2], &'static [usize]);
+
+/// Filters without any symmetry, pixels that no block divides, vectors of every width, fewer and
 /// more of them than a group of units; one list of taps is a filter's factor.
-const CASES: [([usize; 2], usize, [usize; 2], &[usize]); 5] = [
+const CASES: [Case; 5] = [
     ([2, 6], 4, [7, 3], &[4, 4]),
     ([1, 4], 6, [40, 3], &[3, 6]),
     ([3, 2], 2, [24, 1], &[5]),
@@ -62,7 +65,7 @@ fn its_gradients_match_finite_differences() {
         assert!(second_order_error(&f, &inputs).unwrap() < 1e-6);
         let by_filter =
             |t: &[Tensor]| to_rgb(&inputs[0], &inputs[1], &inputs[2], 0.5, &inputs[3], Some((&inputs[4], &t[0])));
-        assert!(first_order_error(&by_filter, &[filter.clone()]).unwrap() < 1e-7);
+        assert!(first_order_error(&by_filter, std::slice::from_ref(&filter)).unwrap() < 1e-7);
     }
 }
 
