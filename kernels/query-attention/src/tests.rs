@@ -1,6 +1,7 @@
 //! The twin against plain loops in f64, fixtures, finite differences, and the limits of the operation.
 
 mod matrix;
+mod parts;
 mod tokens;
 
 use std::collections::HashMap;

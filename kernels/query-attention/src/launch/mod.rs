@@ -1,6 +1,7 @@
 //! The kernels as the runtime sees them: shapes, the host twin, and the CubeCL launches.
 
 mod forms;
+pub(crate) mod parts;
 
 use cubecl::prelude::*;
 use swinstyle_kit::{
@@ -19,6 +20,7 @@ use crate::{
 };
 pub(crate) use forms::{launch_backward, launch_forward};
 use forms::{runs, sizes, windows};
+use parts::{launch_parts, split};
 
 /// Units of the cubes of element-wise kernels.
 const UNITS: u32 = 64;
@@ -68,8 +70,11 @@ impl Kernel for Forward {
         let p = &self.problem;
         let (bias, pad) = self.optional(rest);
         let limits = glue::limits_of(client, storage_type(OP, client, y.dtype)?);
-        let b = choose(Place::Cube, self.name(), p, &limits, Blueprint::best_for(p, &limits));
-        launch_forward(client, p, &b, [q, kv], bias, pad, [y, stats])
+        let choice = |p: &Problem| choose(Place::Cube, self.name(), p, &limits, Blueprint::best_for(p, &limits));
+        match split(p, y.dtype) {
+            Some((parts, count)) => launch_parts(client, p, (&parts, count), &choice(&parts), [q, kv], [y, stats]),
+            None => launch_forward(client, p, &choice(p), [q, kv], bias, pad, [y, stats]),
+        }
     }
 
     fn flops(&self) -> u64 {
