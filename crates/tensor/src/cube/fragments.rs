@@ -35,13 +35,11 @@ impl MatrixUnits {
     pub fn of<R: Runtime>(client: &ComputeClient<R>, dtype: StorageType) -> Self {
         let (hardware, features) = (&client.properties().hardware, &client.properties().features);
         let (matmul, sum) = (&features.matmul, StorageType::Scalar(ElemType::Float(FloatKind::F32)));
-        let multiplies = |m: &MmaConfig, shape: (u32, u32, u32)| {
-            (m.a_type, m.b_type, m.cd_type) == (dtype, dtype, sum) && (m.m, m.n, m.k) == shape
-        };
+        let of = |[m, n, k]: [u32; 3]| MmaConfig { a_type: dtype, b_type: dtype, cd_type: sum, m, n, k };
         let planes_of_32 = (hardware.plane_size_min, hardware.plane_size_max) == (32, 32);
         let waits = planes_of_32 && features.plane.contains(Plane::Sync);
-        let fragments = waits && matmul.cmma.iter().any(|m| multiplies(m, (16, 16, 16)));
-        let registers = matmul.ldmatrix.contains(&dtype) && matmul.mma.iter().any(|m| multiplies(m, (16, 8, 16)));
+        let fragments = waits && matmul.cmma.contains(&of([16, 16, 16]));
+        let registers = matmul.ldmatrix.contains(&dtype) && matmul.mma.contains(&of([16, 8, 16]));
         Self { fragments, ldmatrix: fragments && registers }
     }
 }
