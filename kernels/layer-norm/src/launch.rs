@@ -5,7 +5,10 @@ use swinstyle_kit::{
     Blueprint as _, Problem as _, glue,
     tuning::{Place, choose},
 };
-use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, DType, Kernel, Result, Scalar, TensorError,
+    cube::{scratch, storage_type},
+};
 
 use crate::{
     cube,
@@ -102,7 +105,7 @@ impl Kernel for Gradient {
         let blocks = l.rows.div_ceil(BLOCK_ROWS);
         // Partial sums stay in f32 whatever the storage: [blocks, 2, C].
         let len = blocks * 2 * c;
-        let partial = CubeArg { handle: client.empty((len * 4).max(16)), len, dtype: swinstyle_tensor::DType::F32 };
+        let partial = scratch(client, len, DType::F32);
         let (stage, units) = (glue::grid((blocks * l.vectors).div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS));
         // SAFETY: rows and vectors are checked against `rows` and `vectors`, blocks against `blocks`, columns against 2·C.
         unsafe {

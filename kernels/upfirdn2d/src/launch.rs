@@ -5,7 +5,10 @@ use swinstyle_kit::{
     Blueprint as _, Problem as _, glue,
     tuning::{Place, choose},
 };
-use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar, TensorError, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, DType, Kernel, Result, Scalar, TensorError,
+    cube::{scratch, storage_type},
+};
 
 use crate::{
     cube::{
@@ -249,7 +252,7 @@ pub(crate) fn filter_gradient<R: Runtime>(
     let blocks = gradient.len.div_ceil(span);
     let len = blocks * out.len;
     // Partial sums stay in f32 whatever the storage.
-    let partial = CubeArg { handle: client.empty(len * size_of::<f32>()), len, dtype: DType::F32 };
+    let partial = scratch(client, len, DType::F32);
     // SAFETY: the first stage checks cube, element, row and column against the buffers; the second its tap.
     unsafe {
         cube::filter_gradient_blocks::launch_unchecked::<R>(

@@ -6,6 +6,7 @@ use cubecl::{
     prelude::{ComputeClient, CubeCount, CubeDim, Runtime, StorageType},
 };
 
+use super::CubeArg;
 use crate::{DType, Device, Result, TensorError};
 
 /// Units of a cube in kernels whose units are independent: what WebGPU guarantees at most.
@@ -26,6 +27,11 @@ pub fn grid(cubes: usize) -> CubeCount {
 /// Grid and cube for `units` independent units.
 pub(super) fn units(units: usize) -> (CubeCount, CubeDim) {
     (grid(units.div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS))
+}
+
+/// Working memory of a launch: `len` arbitrary elements, padded to the 16 bytes by which buffers are addressed.
+pub fn scratch<R: Runtime>(client: &ComputeClient<R>, len: usize, dtype: DType) -> CubeArg {
+    CubeArg { handle: client.empty((len * dtype.size()).max(1).next_multiple_of(16)), len, dtype }
 }
 
 /// 4 where it divides every extent, else 1: the elements of a vector in kernels that load whole vectors only.

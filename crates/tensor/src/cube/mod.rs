@@ -43,7 +43,7 @@ pub use cache::cache_kernels;
 pub(crate) use cache::profile;
 pub use cuda::cuda_device_count;
 pub use describe::{Description, describe};
-pub use glue::{UNITS, grid, storage_type};
+pub use glue::{UNITS, grid, scratch, storage_type};
 pub use wgpu::{Adapter, wgpu_adapters};
 
 /// A client of one of the runtimes.

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::{
     CubeArg,
-    glue::{check_len, grid, storage_type, units, vector_width},
+    glue::{check_len, grid, scratch, storage_type, units, vector_width},
 };
 use crate::{
     DType, Result,
@@ -136,8 +136,7 @@ pub fn reduce<R: Runtime>(client: &ComputeClient<R>, op: &Reduce, x: &CubeArg, y
             return pass(client, &left, chunk, 1, &x, y);
         }
         let len = left.outer * chunks * left.inner;
-        let bytes = (len * DType::F32.size()).next_multiple_of(16);
-        let partial = CubeArg { handle: client.empty(bytes), len, dtype: DType::F32 };
+        let partial = scratch(client, len, DType::F32);
         pass(client, &left, chunk, chunks, &x, &partial)?;
         left.length = chunks;
         x = partial;

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::{
     CubeArg,
-    glue::{check_len, storage_type, units},
+    glue::{check_len, scratch, storage_type, units},
     pack::pack,
 };
 use crate::{
@@ -70,8 +70,7 @@ pub fn adam<R: Runtime>(
     let g = match gradients {
         [g] => g.clone(),
         _ => {
-            let bytes = (p_out.len * p_out.dtype.size()).max(1).next_multiple_of(16);
-            let g = CubeArg { handle: client.empty(bytes), len: p_out.len, dtype: p_out.dtype };
+            let g = scratch(client, p_out.len, p_out.dtype);
             pack(client, gradients, &g)?;
             g
         }

@@ -4,7 +4,10 @@
 #![allow(missing_docs)]
 
 use cubecl::prelude::*;
-use swinstyle_tensor::{CubeArg, DType, Result, TensorError, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, DType, Result, TensorError,
+    cube::{scratch, storage_type},
+};
 
 use super::Windows;
 use crate::glue;
@@ -127,7 +130,7 @@ pub fn row_stats<R: Runtime>(
 ) -> Result<CubeArg> {
     const UNITS: u32 = 64;
     let count = stats.len / 2;
-    let out = CubeArg { handle: client.empty((12 * count).max(16)), len: 3 * count, dtype: DType::F32 };
+    let out = scratch(client, 3 * count, DType::F32);
     let width = glue::vector_width(&[head_dim]);
     let dtype = storage_type(op, client, y.dtype)?;
     // SAFETY: units beyond `count` return; the others stay in their row of each buffer.

@@ -7,12 +7,12 @@ use swinstyle_kit::{
 };
 use swinstyle_tensor::{
     CubeArg, Result,
-    cube::{fragments::WIDTH, storage_type},
+    cube::{fragments::WIDTH, scratch, storage_type},
 };
 
 use super::{
     Conv, ConvInputs,
-    shared::{bound, check_length, phase, phases, scaled_noise, scratch, units, wrong_count},
+    shared::{bound, check_length, phase, phases, scaled_noise, units, wrong_count},
 };
 use crate::{
     LeakyRelu,

@@ -1,11 +1,14 @@
 //! Launches of the memory-bound kernels: dots over pixels, epilogue and its gradient, tap energies.
 
 use cubecl::prelude::*;
-use swinstyle_tensor::{CubeArg, DType, Result, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, DType, Result,
+    cube::{scratch, storage_type},
+};
 
 use super::{
     ChannelDot, Channels, Epilogue, EpilogueGradient, TapEnergy,
-    shared::{bound, check_length, scaled_noise, scratch, sum_parts, units, wrong_count},
+    shared::{bound, check_length, scaled_noise, sum_parts, units, wrong_count},
 };
 use crate::{cube::pointwise, tune::width};
 

@@ -1,8 +1,8 @@
-//! What several launches need: grids, scratch memory, phases, ordered sums.
+//! What several launches need: grids, phases, ordered sums.
 
 use cubecl::prelude::*;
 use swinstyle_kit::glue;
-use swinstyle_tensor::{CubeArg, DType, Result, TensorError};
+use swinstyle_tensor::{CubeArg, Result, TensorError, cube::scratch};
 
 use crate::{
     LeakyRelu, Problem,
@@ -16,11 +16,6 @@ const UNITS: u32 = 256;
 /// Grid and cube for independent units.
 pub(super) fn units(count: usize) -> (CubeCount, CubeDim) {
     (glue::grid(count.div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS))
-}
-
-pub(super) fn scratch<R: Runtime>(client: &ComputeClient<R>, len: usize, dtype: DType) -> CubeArg {
-    // Buffers are addressed by 16-byte vectors.
-    CubeArg { handle: client.empty((len * dtype.size()).next_multiple_of(16)), len, dtype }
 }
 
 /// The clamp as the kernels take it: 0 where there is none.

@@ -6,13 +6,13 @@ use swinstyle_tensor::{
     CubeArg, DType, Result,
     cube::{
         fragments::{MatrixTile, WIDTH},
-        storage_type,
+        scratch, storage_type,
     },
 };
 
 use super::{
     WeightGradient,
-    shared::{check_length, fill_zero, phase, phases, scratch, sum_parts, wrong_count},
+    shared::{check_length, fill_zero, phase, phases, sum_parts, wrong_count},
 };
 use crate::{
     cube::{

@@ -9,7 +9,10 @@ use swinstyle_kit::{
     },
     glue,
 };
-use swinstyle_tensor::{CubeArg, Result, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, Result,
+    cube::{scratch, storage_type},
+};
 
 use super::{Backward, UNITS};
 use crate::{
@@ -200,7 +203,7 @@ pub(crate) fn launch_backward<R: Runtime>(
 /// One buffer of two, whose lengths `width` divides.
 fn join<R: Runtime>(client: &ComputeClient<R>, a: &CubeArg, b: &CubeArg, width: usize, dtype: StorageType) -> CubeArg {
     let len = a.len + b.len;
-    let out = CubeArg { handle: client.empty((len * a.dtype.size()).max(16)), len, dtype: a.dtype };
+    let out = scratch(client, len, a.dtype);
     // SAFETY: units beyond the output return; the others read below the length of the buffer that they are in.
     unsafe {
         append::launch_unchecked::<R>(

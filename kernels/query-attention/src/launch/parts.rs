@@ -2,7 +2,10 @@
 
 use cubecl::prelude::*;
 use swinstyle_kit::glue;
-use swinstyle_tensor::{CubeArg, DType, Result, cube::storage_type};
+use swinstyle_tensor::{
+    CubeArg, DType, Result,
+    cube::{scratch, storage_type},
+};
 
 use super::{UNITS, launch_forward};
 use crate::{
@@ -44,12 +47,7 @@ pub(crate) fn launch_parts<R: Runtime>(
     [y, stats]: [&CubeArg; 2],
 ) -> Result<()> {
     let dtype = storage_type(OP, client, y.dtype)?;
-    let scratch = |of: &CubeArg| {
-        let len = parts * of.len;
-        // Buffers are addressed by 16-byte vectors.
-        CubeArg { handle: client.empty((len * of.dtype.size()).next_multiple_of(16)), len, dtype: of.dtype }
-    };
-    let (part_y, part_stats) = (scratch(y), scratch(stats));
+    let [part_y, part_stats] = [y, stats].map(|of| scratch(client, parts * of.len, of.dtype));
     launch_forward(client, split, b, [q, kv], None, None, [&part_y, &part_stats])?;
     let width = glue::vector_width(&[p.head_dim]);
     // SAFETY: units beyond y return; the parts have `parts` times its rows and heads.

@@ -17,7 +17,7 @@ use self::{
 use super::{
     CubeArg,
     fragments::{MatrixUnits, WIDTH},
-    glue::{check_len, grid, storage_type, vector_width},
+    glue::{check_len, grid, scratch, storage_type, vector_width},
     reduce,
 };
 use crate::{
@@ -97,7 +97,7 @@ pub fn matmul<R: Runtime>(client: &ComputeClient<R>, op: &Matmul, inputs: &[Cube
     } else {
         let len = splits * c.len;
         check_len("matmul", len)?;
-        CubeArg { handle: client.empty((len * 4).next_multiple_of(16)), len, dtype: DType::F32 }
+        scratch(client, len, DType::F32)
     };
     let dtypes = [dtype, storage_type("matmul", client, partial.dtype)?];
     let extents = ExtentsLaunch::new(
