@@ -55,18 +55,20 @@ impl Kernel for Matmul {
         if c.is_empty() {
             return Ok(());
         }
+        let sa = if self.transpose_a { (1, m as isize) } else { (k as isize, 1) };
+        let sb = if self.transpose_b { (1, k as isize) } else { (n as isize, 1) };
+        // SAFETY: callers give whole rows of the output, the elements of op(A) for as many rows, and op(B), which the strides stay in.
+        let product = |a: &[T], b: &[T], c: &mut [T], parallel: bool| unsafe {
+            let to = (n as isize, 1);
+            T::gemm(c.len() / n, n, k, c.as_mut_ptr(), to, self.bias, a.as_ptr(), sa, b.as_ptr(), sb, parallel)
+        };
         let begin = |c: &mut [T]| c.chunks_mut(n).for_each(|row| row.copy_from_slice(inputs[2]));
         let part = m.div_ceil(2 * rayon::current_num_threads());
         if self.bias && k > 0 && batch == 1 && !self.transpose_a && part >= LEAST_ROWS {
             // Rows get their bias right before their sums, when it is still in cache.
-            let strides = if self.transpose_b { (1, k as isize) } else { (n as isize, 1) };
             c.par_chunks_mut(part * n).zip(a.par_chunks(part * k)).for_each(|(c, a)| {
                 begin(c);
-                // SAFETY: the slices are rows of m×k and m×n, and the whole of k×n, which the strides stay in.
-                unsafe {
-                    let (to, from) = ((n as isize, 1), (k as isize, 1));
-                    T::gemm(c.len() / n, n, k, c.as_mut_ptr(), to, true, a.as_ptr(), from, b.as_ptr(), strides, false)
-                }
+                product(a, b, c, false);
             });
             return Ok(());
         }
@@ -78,15 +80,10 @@ impl Kernel for Matmul {
         if k == 0 {
             return Ok(());
         }
-        let sa = if self.transpose_a { (1, m as isize) } else { (k as isize, 1) };
-        let sb = if self.transpose_b { (1, k as isize) } else { (n as isize, 1) };
         let one = |i: usize, c: &mut [T], parallel: bool| {
             let a = &a[if self.batched_a { i * m * k } else { 0 }..][..m * k];
             let b = &b[if self.batched_b { i * k * n } else { 0 }..][..k * n];
-            // SAFETY: the three slices were just bounded to m×k, k×n and m×n (chunks of m·n), which the strides stay in.
-            unsafe {
-                T::gemm(m, n, k, c.as_mut_ptr(), (n as isize, 1), self.bias, a.as_ptr(), sa, b.as_ptr(), sb, parallel)
-            }
+            product(a, b, c, parallel);
         };
         // One large product splits inside; many small ones split over the batch.
         let least = LEAST_ELEMENTS / n + 1;
@@ -95,11 +92,7 @@ impl Kernel for Matmul {
             let (mut padded, mut result) = (vec![T::ZERO; rows * k], vec![T::ZERO; rows * n]);
             padded[..m * k].copy_from_slice(&a[..m * k]);
             result[..m * n].copy_from_slice(c);
-            // SAFETY: the slices are rows×k, k×n and rows×n, which the strides stay in.
-            unsafe {
-                let to = (n as isize, 1);
-                T::gemm(rows, n, k, result.as_mut_ptr(), to, self.bias, padded.as_ptr(), sa, b.as_ptr(), sb, false)
-            }
+            product(&padded, b, &mut result, false);
             c.copy_from_slice(&result[..m * n]);
         } else if batch == 1 {
             one(0, c, m * n * k >= 1 << 17);

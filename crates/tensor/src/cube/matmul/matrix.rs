@@ -4,7 +4,7 @@
 
 use cubecl::prelude::*;
 
-use super::Extents;
+use super::{Extents, Place};
 use crate::{
     cube::fragments::{EDGE, MatrixTile, MatrixUnits, Operand, PLANE, WIDTH, multiply, patches, spread, zeros},
     ops::Matmul,
@@ -97,17 +97,9 @@ pub(super) fn matmul_matrix<F: Float, O: Float, N: Size>(
     if CUBE_POS >= cubes {
         terminate!();
     }
-    let first_n = CUBE_POS % extents.n_tiles * comptime!(tile.tile_columns());
-    let first_m = CUBE_POS / extents.n_tiles % extents.m_tiles * comptime!(tile.tile_rows());
-    let part = CUBE_POS / extents.n_tiles / extents.m_tiles;
-    let batch = part / extents.splits;
-    let k_begin = part % extents.splits * extents.split;
-    let mut k_end = k_begin + extents.split;
-    if k_end > extents.k {
-        k_end = extents.k;
-    }
-    let a_base = batch * extents.a_batch;
-    let b_base = batch * extents.b_batch;
+    let Place { m_tile, n_tile, part, k_begin, k_end, a_base, b_base } = Place::of(&extents);
+    let first_m = m_tile * comptime!(tile.tile_rows());
+    let first_n = n_tile * comptime!(tile.tile_columns());
     let a_line = if comptime!(form.transpose_a) { extents.m } else { extents.k };
     let b_line = if comptime!(form.transpose_b) { extents.k } else { extents.n };
 

@@ -48,6 +48,38 @@ struct Extents {
     bias: u32,
 }
 
+/// What a cube computes: its tile of rows and columns, the part of the sum, and where its matrices begin.
+#[derive(CubeType, Clone, Copy)]
+struct Place {
+    m_tile: usize,
+    n_tile: usize,
+    /// Part of the sum of a product of the batch: a matrix of the output where sums are split.
+    part: usize,
+    k_begin: usize,
+    k_end: usize,
+    a_base: usize,
+    b_base: usize,
+}
+
+#[cube]
+impl Place {
+    /// The place of this cube.
+    fn of(extents: &Extents) -> Place {
+        let part = CUBE_POS / extents.n_tiles / extents.m_tiles;
+        let batch = part / extents.splits;
+        let k_begin = part % extents.splits * extents.split;
+        Place {
+            m_tile: CUBE_POS / extents.n_tiles % extents.m_tiles,
+            n_tile: CUBE_POS % extents.n_tiles,
+            part,
+            k_begin,
+            k_end: usize::min(k_begin + extents.split, extents.k),
+            a_base: batch * extents.a_batch,
+            b_base: batch * extents.b_batch,
+        }
+    }
+}
+
 /// A form of the kernel with its tile.
 #[derive(Debug, Clone, Copy)]
 enum Form {

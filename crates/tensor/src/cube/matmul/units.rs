@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{BUSY_CUBES, Extents};
+use super::{BUSY_CUBES, Extents, Place};
 use crate::ops::Matmul;
 
 /// Units along each side of a cube.
@@ -101,17 +101,8 @@ pub(super) fn matmul_kernel<F: Float, O: Float, W: Size>(
     let mut b_tile = SharedMemory::<Vector<f32, Four>>::new(comptime!(line * depth));
 
     if CUBE_POS < cubes {
-        let n_tile = CUBE_POS % extents.n_tiles * tile;
-        let m_tile = CUBE_POS / extents.n_tiles % extents.m_tiles * tile;
-        let part = CUBE_POS / extents.n_tiles / extents.m_tiles;
-        let batch = part / extents.splits;
-        let k_begin = part % extents.splits * extents.split;
-        let mut k_end = k_begin + extents.split;
-        if k_end > extents.k {
-            k_end = extents.k;
-        }
-        let a_base = batch * extents.a_batch;
-        let b_base = batch * extents.b_batch;
+        let Place { m_tile, n_tile, part, k_begin, k_end, a_base, b_base } = Place::of(&extents);
+        let (m_tile, n_tile) = (m_tile * tile, n_tile * tile);
 
         let unit = UNIT_POS as usize;
         let row = unit / SIDE;
