@@ -153,24 +153,7 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
         };
         let here = Extent { queries: s.cells, tokens: s.cells, heads: s.heads, head, active };
         let sums = partial_sums(task, i, s, r);
-        if comptime!(b.whole) {
-            let mut dq = zeros(comptime!(b.row_fragments()), b.ldmatrix);
-            gather_tokens::<F, N, WindowHead<F, N>>(
-                &of_set,
-                &here,
-                rows,
-                dy,
-                dqkv,
-                partial,
-                &sums,
-                &mut memory,
-                &mut logit_sums,
-                &mut dq,
-                &at,
-                b,
-            );
-            write_queries::<F, N>(&of_set, &dq, 0u32, dqkv, &mut memory, &at, b);
-        } else {
+        if comptime!(!b.whole) {
             for turn in 0..s.cells.div_ceil(comptime!((b.rows * EDGE) as u32)) {
                 let mut dq = zeros(comptime!(b.row_fragments()), b.ldmatrix);
                 gather_queries::<F, N, WindowHead<F, N>>(
@@ -189,21 +172,25 @@ pub(crate) fn backward_matrix<F: Float, N: Size>(
                 );
                 write_queries::<F, N>(&of_set, &dq, turn, dqkv, &mut memory, &at, b);
             }
-            let mut none = zeros(0usize, b.ldmatrix);
-            gather_tokens::<F, N, WindowHead<F, N>>(
-                &of_set,
-                &here,
-                rows,
-                dy,
-                dqkv,
-                partial,
-                &sums,
-                &mut memory,
-                &mut logit_sums,
-                &mut none,
-                &at,
-                b,
-            );
+        }
+        // Where one tile holds all queries, their gradients come with the tokens'.
+        let mut dq = zeros(comptime!(if b.whole { b.row_fragments() } else { 0 }), b.ldmatrix);
+        gather_tokens::<F, N, WindowHead<F, N>>(
+            &of_set,
+            &here,
+            rows,
+            dy,
+            dqkv,
+            partial,
+            &sums,
+            &mut memory,
+            &mut logit_sums,
+            &mut dq,
+            &at,
+            b,
+        );
+        if comptime!(b.whole) {
+            write_queries::<F, N>(&of_set, &dq, 0u32, dqkv, &mut memory, &at, b);
         }
     }
     write_kept::<F, N>(partial, &partial_sums(task, 0u32, s, r), &logit_sums, &extent, &at, b);
