@@ -1,14 +1,11 @@
 //! StyleGAN2's layer to RGB: a modulated 1×1 convolution to few channels and the upsampled image of the level below, in one pass.
 
 use swinstyle_tensor::{Backward, Result, Tensor, TensorError, launch};
-use swinstyle_upfirdn2d::{Upfirdn2d, filter_taps, upfirdn2d, upsample2d};
+use swinstyle_upfirdn2d::{Problem as Resampling, upfirdn2d, upsample2d, upsampling};
 
 use crate::{
     ConvGeometry, Problem, check, gradients,
-    launch::{
-        Conv,
-        to_rgb::{Skip, ToRgb},
-    },
+    launch::{Conv, to_rgb::ToRgb},
     problem::Fusion,
     scaled_conv2d,
 };
@@ -16,8 +13,6 @@ use crate::{
 const OP: &str = "to_rgb";
 /// Output channels at most that the kernel sums at once; more go through a convolution.
 pub(crate) const MOST: usize = 4;
-/// Gain of the filter that doubles both axes.
-const GAIN: f64 = 4.0;
 
 /// `y = conv1×1(x ⊙ s, g·W) + bias + upsample(skip)` (arXiv 1912.04958, §4.1: output skips), x read once and y written once.
 ///
@@ -58,7 +53,9 @@ pub fn to_rgb(
             None => Ok(y),
         };
     }
-    let kernel = ToRgb { problem, skip: skip.map(|(_, filter)| Skip::of(filter)).transpose()? };
+    let skip_problem =
+        |(skip, filter): (&Tensor, &Tensor)| Resampling::of(skip.shape(), filter.shape(), &upsampling(filter, 2)?);
+    let kernel = ToRgb { problem, skip: skip.map(skip_problem).transpose()? };
     let mut inputs = vec![x, weight, &pre, bias];
     inputs.extend(skip.iter().flat_map(|(skip, filter)| [*skip, *filter]));
     let y = launch(&kernel, &inputs)?.remove(0);
@@ -77,23 +74,4 @@ pub fn to_rgb(
         }
         Ok(grads)
     }))
-}
-
-impl Skip {
-    fn of(filter: &Tensor) -> Result<Self> {
-        let taps = filter_taps(filter)?;
-        // As `upsample2d` splits them.
-        let pad = taps.map(|t| (t as isize - 1).div_euclid(2) + 1);
-        Ok(Self { taps, separable: filter.shape().len() == 1, pad, gain: GAIN })
-    }
-
-    /// The gradient of the doubling in its image.
-    fn adjoint(&self) -> Upfirdn2d {
-        let pads = |axis: usize| {
-            let before = self.taps[axis] as isize - 1 - self.pad[axis];
-            [before, self.taps[axis] as isize - 2 - before]
-        };
-        let [[top, bottom], [left, right]] = [pads(0), pads(1)];
-        Upfirdn2d { up: [1; 2], down: [2; 2], pad: [top, bottom, left, right], flip: true, gain: self.gain }
-    }
 }

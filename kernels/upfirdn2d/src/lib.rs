@@ -175,15 +175,19 @@ pub fn upsample2d(
     filter: &Tensor, // [fh, fw] or [taps]
     factor: usize,
 ) -> Result<Tensor> {
+    upfirdn2d(x, filter, &upsampling(filter, factor)?)
+}
+
+/// Parameters with which [`upfirdn2d`] enlarges an image as [`upsample2d`] does. Errors: a filter that is none.
+pub fn upsampling(filter: &Tensor, factor: usize) -> Result<Upfirdn2d> {
     let pad = |taps: usize| {
         let (taps, factor) = (taps as isize, factor as isize);
         // Split like the shrinking pads, and the zeros after the last sample are taken off the end.
         [(taps - factor + 1).div_euclid(2) + factor - 1, (taps - factor).div_euclid(2)]
     };
-    let [y, x_pad] = pads(filter, pad)?;
+    let [y, x] = filter_taps(filter)?.map(pad);
     let gain = (factor * factor) as f64;
-    let params = Upfirdn2d { up: [factor; 2], pad: [y[0], y[1], x_pad[0], x_pad[1]], gain, ..Default::default() };
-    upfirdn2d(x, filter, &params)
+    Ok(Upfirdn2d { up: [factor; 2], pad: [y[0], y[1], x[0], x[1]], gain, ..Default::default() })
 }
 
 /// Shrinks an image by `factor` on both axes: `[N, H, W, C]` → `[N, H/factor, W/factor, C]`.
@@ -198,7 +202,7 @@ pub fn downsample2d(
         let spare = taps as isize - factor as isize;
         [(spare + 1).div_euclid(2), spare.div_euclid(2)]
     };
-    let [y, x_pad] = pads(filter, pad)?;
+    let [y, x_pad] = filter_taps(filter)?.map(pad);
     let params = Upfirdn2d { down: [factor; 2], pad: [y[0], y[1], x_pad[0], x_pad[1]], ..Default::default() };
     upfirdn2d(x, filter, &params)
 }
@@ -214,8 +218,4 @@ pub fn blur(
     gain: f64,
 ) -> Result<Tensor> {
     upfirdn2d(x, filter, &Upfirdn2d { pad: [pad[0], pad[1], pad[0], pad[1]], gain, ..Default::default() })
-}
-
-fn pads(filter: &Tensor, pad: impl Fn(usize) -> [isize; 2]) -> Result<[[isize; 2]; 2]> {
-    Ok(filter_taps(filter)?.map(pad))
 }

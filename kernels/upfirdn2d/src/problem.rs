@@ -112,6 +112,14 @@ impl Problem {
         Self::checked(x, [fh, fw], params, true)
     }
 
+    /// The problem of a filter of either rank: [`new`](Self::new) for `[fh, fw]`, [`separable`](Self::separable) for `[taps]`.
+    pub fn of(x: &[usize], filter: &[usize], params: &Upfirdn2d) -> Result<Self> {
+        match filter {
+            [_] => Self::separable(x, filter, filter, params),
+            _ => Self::new(x, filter, params),
+        }
+    }
+
     fn checked(x: &[usize], filter: [usize; 2], params: &Upfirdn2d, separable: bool) -> Result<Self> {
         let &[batch, height, width, channels] = x else {
             return Err(TensorError::shape(OP, format!("x {x:?} must be [N, H, W, C]")));

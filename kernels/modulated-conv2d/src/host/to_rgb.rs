@@ -2,12 +2,10 @@
 
 use rayon::prelude::*;
 use swinstyle_tensor::{Result, Scalar, TensorError};
+use swinstyle_upfirdn2d::Problem as Resampling;
 
 use crate::{
-    launch::{
-        Conv,
-        to_rgb::{Skip, ToRgb},
-    },
+    launch::{Conv, to_rgb::ToRgb},
     problem::Fusion,
 };
 
@@ -19,16 +17,17 @@ pub(crate) fn to_rgb<T: Scalar>(kernel: &ToRgb, inputs: &[&[T]], y: &mut [T]) ->
     let conv = Conv { problem: kernel.problem, fusion: Fusion { pre: true, bias: true, ..Fusion::default() } };
     super::conv(&conv, &[x, weight, style, bias], y)?;
     if let (Some(skip), [image, filter]) = (&kernel.skip, rest) {
-        let [_, h, w, o] = kernel.problem.output_shape();
-        add_doubled(skip, image, filter, [h, w, o], y);
+        add_doubled(skip, image, filter, y);
     }
     Ok(())
 }
 
 /// Adds the doubled image, output row by output row: each tap of a row adds to every other pixel.
-fn add_doubled<T: Scalar>(skip: &Skip, image: &[T], filter: &[T], [h, w, o]: [usize; 3], y: &mut [T]) {
-    let (sh, sw) = ((h / 2) as isize, w / 2);
-    let [taps_y, taps_x] = skip.taps;
+fn add_doubled<T: Scalar>(skip: &Resampling, image: &[T], filter: &[T], y: &mut [T]) {
+    let ([_, h, w, o], [_, sh, sw, _]) = (skip.output_shape(), skip.input_shape());
+    let [taps_y, taps_x] = skip.filter_shape();
+    let [before_y, before_x] = skip.axes.map(|a| a.pad[0]);
+    let sh = sh as isize;
     // A true convolution turns the filter.
     let tap = |ky: usize, kx: usize| match skip.separable {
         true => filter[taps_y - 1 - ky] * filter[taps_x - 1 - kx],
@@ -36,7 +35,7 @@ fn add_doubled<T: Scalar>(skip: &Skip, image: &[T], filter: &[T], [h, w, o]: [us
     };
     let gain = T::from_f64(skip.gain);
     y.par_chunks_mut((w * o).max(1)).with_min_len(8).enumerate().for_each(|(row, y)| {
-        let (n, at) = (row / h, (row % h) as isize - skip.pad[0]);
+        let (n, at) = (row / h, (row % h) as isize - before_y);
         for ky in (at.rem_euclid(2) as usize..taps_y).step_by(2) {
             let iy = (at + ky as isize) / 2;
             if at + (ky as isize) < 0 || iy >= sh {
@@ -46,8 +45,8 @@ fn add_doubled<T: Scalar>(skip: &Skip, image: &[T], filter: &[T], [h, w, o]: [us
             for kx in 0..taps_x {
                 let k = tap(ky, kx) * gain;
                 // Pixel 2q + parity reads sample q + shift.
-                let parity = (skip.pad[1] - kx as isize).rem_euclid(2);
-                let shift = (parity - skip.pad[1] + kx as isize) / 2;
+                let parity = (before_x - kx as isize).rem_euclid(2);
+                let shift = (parity - before_x + kx as isize) / 2;
                 let first = (-shift).max(0);
                 let last = (sw as isize - shift).min((w as isize - parity + 1) / 2);
                 for q in first..last {

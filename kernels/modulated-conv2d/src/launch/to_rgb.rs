@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 use swinstyle_kit::{Problem as _, glue};
 use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar, cube::storage_type};
+use swinstyle_upfirdn2d::Problem as Resampling;
 
 use super::shared::{check_length, wrong_count};
 use crate::{
@@ -20,25 +21,13 @@ const PIXELS: usize = 8;
 /// Units of a group at most.
 const LANES: usize = 32;
 
-/// The image that is doubled and added.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Skip {
-    /// Taps of the filter on y and x.
-    pub(crate) taps: [usize; 2],
-    /// The filter is the outer product of its taps with themselves.
-    pub(crate) separable: bool,
-    /// Zeros before the first sample of the zero-inserted image.
-    pub(crate) pad: [isize; 2],
-    /// Factor on the filter.
-    pub(crate) gain: f64,
-}
-
 /// x, weight, style, bias, [skip, filter] to y, f32 for half types.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ToRgb {
     /// The convolution.
     pub(crate) problem: Problem,
-    pub(crate) skip: Option<Skip>,
+    /// How the image of the level below is doubled.
+    pub(crate) skip: Option<Resampling>,
 }
 
 impl Kernel for ToRgb {
@@ -74,8 +63,10 @@ impl Kernel for ToRgb {
         let width = if p.in_channels.is_multiple_of(widest) { widest } else { glue::vector_width(&[p.in_channels]) };
         let vectors = p.in_channels / width;
         let lanes = vectors.next_power_of_two().min(LANES);
-        let s = self.skip.unwrap_or(Skip { taps: [0; 2], separable: false, pad: [0; 2], gain: 0.0 });
-        let tile = RgbTile { pixels: PIXELS, channels: p.out_channels, units: UNITS, separable: s.separable };
+        let separable = self.skip.is_some_and(|s| s.separable);
+        let [(taps_y, pad_y), (taps_x, pad_x)] =
+            self.skip.map_or([(0, 0); 2], |s| s.axes.map(|a| (a.taps as i32, a.pad[0] as i32)));
+        let tile = RgbTile { pixels: PIXELS, channels: p.out_channels, units: UNITS, separable };
         let blocks = (height * pixels_x).div_ceil(PIXELS);
         let (skip, filter) = match skip {
             [skip, filter] => (skip, filter),
@@ -106,11 +97,11 @@ impl Kernel for ToRgb {
                     lanes as u32,
                     (height / 2) as i32,
                     (pixels_x / 2) as i32,
-                    s.taps[0] as i32,
-                    s.taps[1] as i32,
-                    s.pad[0] as i32,
-                    s.pad[1] as i32,
-                    s.gain as f32,
+                    taps_y,
+                    taps_x,
+                    pad_y,
+                    pad_x,
+                    self.skip.map_or(0.0, |s| s.gain as f32),
                 ),
                 tile,
                 dtypes,
@@ -120,8 +111,7 @@ impl Kernel for ToRgb {
     }
 
     fn flops(&self) -> u64 {
-        let taps = self.skip.map_or(0, |s| s.taps[0].div_ceil(2) * s.taps[1].div_ceil(2));
-        let added = self.problem.output_shape().iter().product::<usize>() * (2 * taps + 1);
-        self.problem.flops() + added as u64
+        let bias = self.problem.output_shape().iter().product::<usize>();
+        self.problem.flops() + self.skip.map_or(0, |s| s.flops()) + bias as u64
     }
 }
