@@ -8,9 +8,10 @@ mod small;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use swinstyle_models::Model;
+use swinstyle_modulated_conv2d::{ConvGeometry, conv2d_weight_grad, scaled_conv2d};
 use swinstyle_tensor::{
     Device, Tensor,
-    counters::{Counts, region_on},
+    counters::{Counts, region, region_on},
     rng::Philox,
 };
 use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Samples, StepData, Trainer};
@@ -126,6 +127,38 @@ fn a_steady_encoder_step_takes_no_fresh_memory_and_never_waits() {
         let counts = steps(&mut trainer, 32, Device::Cpu, 6, 4);
         assert!(counts[0].allocated > 1 << 20, "{:?}", counts[0]);
         assert_steady(&counts, &[downloads], &format!("encoder with {more:?}"));
+    }
+}
+
+#[test]
+fn a_convolution_takes_the_same_memory_however_its_threads_meet() {
+    let _alone = alone();
+    let mut rng = Philox::new(5, 0);
+    let mut cases = Vec::new();
+    // Winograd's form, the direct one in one pass and in several over a band, doubling, halving, and of few channels.
+    let same = |size| ConvGeometry::same([3, 3], [size, size]);
+    for (n, size, inputs, outputs, geometry) in [
+        (2, 33, 48, 70, same(33)),
+        (2, 9, 40, 56, same(9)),
+        (1, 64, 16, 16, same(64)),
+        (2, 16, 64, 96, ConvGeometry::transposed([3, 3], [16, 16], 2).unwrap()),
+        (3, 33, 24, 40, ConvGeometry::convolution([3, 3], [33, 33], 2, 0).unwrap()),
+        (5, 40, 3, 20, same(40)),
+    ] {
+        let [height, width] = geometry.output;
+        let x = rng.normal(&[n, size, size, inputs], Device::Cpu).unwrap();
+        let weight = rng.normal(&[3, 3, inputs, outputs], Device::Cpu).unwrap();
+        let gradient = rng.normal(&[n, height, width, outputs], Device::Cpu).unwrap();
+        cases.push((x, weight, gradient, geometry));
+    }
+    for pass in 0..40 {
+        for (x, weight, gradient, geometry) in &cases {
+            let ((), c) = region(|| {
+                drop(scaled_conv2d(x, weight, None, None, geometry).unwrap());
+                drop(conv2d_weight_grad(x, gradient, None, None, geometry).unwrap());
+            });
+            assert!(pass == 0 || c.fresh == 0, "{geometry:?}, pass {pass}: {c:?}");
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use swinstyle_tensor::Result;
 
 use super::{
     activation::Activation,
-    pack::{Output, PanelLayout, Panels, RowLayout, Scratch, pack_row},
+    pack::{Output, PanelLayout, Panels, RowLayout, pack_row},
+    scratch::Stock,
     tile::{Place, Row, Store, TileShape, run},
     vector::Real,
 };
@@ -42,6 +43,25 @@ struct Band {
     image: usize,
     from: usize,
     to: usize,
+}
+
+/// Working memory of the bands.
+struct Room<T: Real> {
+    /// The packed rows of a band.
+    packed: Stock<T>,
+    /// The sums of a band's block of output channels.
+    sums: Stock<T>,
+}
+
+/// How a block of output channels passes over a band: each group of channel blocks once, while its weights stay in the first-level cache.
+struct Passes {
+    /// Output channels of the block, padded.
+    width: usize,
+    /// Tiles of each column phase.
+    shapes: Vec<TileShape>,
+    groups: usize,
+    /// Sums of an output row that wait for the next pass.
+    saved: usize,
 }
 
 /// Computes a convolution with its fusion.
@@ -90,7 +110,8 @@ impl<T: Real> WithSimd for Forward<'_, T> {
         let bands = plan.bands();
         // Few bands leave threads idle: then the blocks of output channels are spread as well.
         let spread = bands.len() < 4 * rayon::current_num_threads();
-        bands.into_par_iter().try_for_each(|band| plan.band(band, spread))
+        let room = plan.room(&bands, spread)?;
+        bands.into_par_iter().try_for_each(|band| plan.band(band, spread, &room))
     }
 }
 
@@ -109,18 +130,36 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         (0..p.batch).flat_map(|image| (0..count).map(move |i| band(image, i))).collect()
     }
 
-    fn band(&self, band: Band, spread: bool) -> Result<()> {
+    /// Working memory for the largest of the bands.
+    fn room(&self, bands: &[Band], spread: bool) -> Result<Room<T>> {
+        let panels = self.panels.layout.count();
+        let rows = |band: &Band| reach(&self.phases[0], band.from..band.to, self.kernel.problem.input[0]).len();
+        let packed = bands.iter().map(rows).max().unwrap_or(0) * self.row.row_len();
+        let rows = bands.iter().map(|band| band.to - band.from).max().unwrap_or(0) * self.phases[0].len();
+        // All blocks of output channels are alike but the last.
+        let saved = [0, panels.saturating_sub(1)].map(|panel| rows * self.passes(panel).saved);
+        Ok(Room {
+            packed: match spread {
+                // A thread that waits for a band's blocks may begin another band.
+                true => Stock::new("conv2d", bands.len(), packed)?,
+                false => Stock::of_threads("conv2d", bands.len(), packed)?,
+            },
+            sums: Stock::of_threads("conv2d", bands.len() * panels, saved[0].max(saved[1]))?,
+        })
+    }
+
+    fn band(&self, band: Band, spread: bool, room: &Room<T>) -> Result<()> {
         let p = &self.kernel.problem;
         let Range { start: first, end } = reach(&self.phases[0], band.from..band.to, p.input[0]);
         let row_len = self.row.row_len();
-        let mut packed = Scratch::new("conv2d", (end - first) * row_len)?;
+        let mut packed = room.packed.take()?;
         let width = p.input[1] * p.in_channels;
         let scale = self.inputs.pre.map(|s| &s[band.image * p.in_channels..][..p.in_channels]);
         let pack = |(i, packed): (usize, &mut [T])| {
             let row = &self.inputs.x[(band.image * p.input[0] + first + i) * width..][..width];
             pack_row(self.simd, &self.row, row, scale, packed);
         };
-        let rows = packed.get_mut();
+        let rows = &mut packed[..(end - first) * row_len];
         if spread {
             rows.par_chunks_mut(row_len.max(1)).enumerate().for_each(pack);
         } else {
@@ -128,7 +167,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         }
         let rows = self.rows(band, first, end);
         let columns = self.columns();
-        let block = |panel: usize| self.block(band, packed.get(), &rows, &columns, panel);
+        let block = |panel: usize| self.block(band, &packed, &rows, &columns, panel, &room.sums);
         match spread {
             true => (0..self.panels.layout.count()).into_par_iter().try_for_each(block),
             false => (0..self.panels.layout.count()).try_for_each(block),
@@ -156,6 +195,18 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         self.phases[1].iter().map(|p| p.taps.iter().map(place).collect()).collect()
     }
 
+    fn passes(&self, panel: usize) -> Passes {
+        let l = &self.panels.layout;
+        let width = l.width_of(panel);
+        let shape = |p: &Phase| TileShape::new::<S>(p.count, width / T::lanes::<S>(), l.block);
+        let shapes: Vec<TileShape> = self.phases[1].iter().map(shape).collect();
+        let fit = (PANEL_BYTES / (l.block * width * l.taps * size_of::<T>())).max(1);
+        let groups = self.row.blocks().div_ceil(fit);
+        let sums = |(p, shape): (&Phase, &TileShape)| p.count.next_multiple_of(shape.pixels) * width;
+        let saved = if groups > 1 { self.phases[1].iter().zip(&shapes).map(sums).sum() } else { 0 };
+        Passes { width, shapes, groups, saved }
+    }
+
     /// One block of output channels of a band.
     fn block(
         &self,
@@ -164,31 +215,21 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         rows: &[(usize, Vec<Place>)],
         columns: &[Vec<Place>],
         panel: usize,
+        room: &Stock<T>,
     ) -> Result<()> {
         let p = &self.kernel.problem;
         let (o, [_, ow]) = (p.out_channels, p.geometry.output);
-        let lanes = T::lanes::<S>();
-        let width = self.panels.layout.width_of(panel);
-        let depth = self.panels.layout.block * width;
-        let shapes: Vec<TileShape> = self.phases[1]
-            .iter()
-            .map(|p| TileShape::new::<S>(p.count, width / lanes, self.panels.layout.block))
-            .collect();
+        let Passes { width, shapes, groups, .. } = self.passes(panel);
         let first_channel = panel * self.panels.layout.width;
         let channels = width.min(o - first_channel);
         let blocks = self.row.blocks();
-        // Each group of channel blocks passes over the whole band while its weights stay in the first-level cache.
-        let fit = (PANEL_BYTES / (depth * self.panels.layout.taps * size_of::<T>())).max(1);
-        let groups = blocks.div_ceil(fit);
-        let sums_of = |i: usize| self.phases[1][i].count.next_multiple_of(shapes[i].pixels) * width;
-        let row_sums: usize = (0..shapes.len()).map(sums_of).sum();
-        let mut sums = Scratch::new("conv2d", if groups > 1 { rows.len() * row_sums } else { 0 })?;
+        let mut sums = room.take()?;
         let activation = self.kernel.fusion.activation.as_ref().map(Activation::new);
         let weights = self.panels.panel(panel);
         let padded = self.panels.layout.count() * self.panels.layout.width;
         for group in 0..groups {
             let (from, to) = (blocks * group / groups, blocks * (group + 1) / groups);
-            let mut rest = sums.get_mut();
+            let mut rest = &mut sums[..];
             for (y, places) in rows {
                 for (phase, (columns, shape)) in self.phases[1].iter().zip(columns.iter().zip(&shapes)) {
                     let saved = if groups > 1 {
@@ -217,7 +258,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                         image_block: self.row.block_len(),
                         panel: weights,
                         panel_block: self.panels.layout.block_len(),
-                        panel_tap: depth,
+                        panel_tap: self.panels.layout.block * width,
                         rows: places,
                         columns,
                         blocks: from..to,

@@ -5,6 +5,7 @@ mod elementwise;
 mod forward;
 mod narrow;
 mod pack;
+mod scratch;
 mod tile;
 mod to_rgb;
 mod vector;

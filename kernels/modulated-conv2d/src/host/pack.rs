@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-use swinstyle_tensor::{HostBuffer, Result};
+use swinstyle_tensor::Result;
 
-use super::vector::Real;
+use super::{scratch::Scratch, vector::Real};
 use crate::plan::Phase;
 
 /// Pointer through which tasks write disjoint elements.
@@ -27,31 +27,6 @@ impl<T> Output<T> {
     #[inline(always)]
     pub(crate) fn get(self) -> *mut T {
         self.0
-    }
-}
-
-/// Scratch memory that starts on a cache line, so that aligned vectors never straddle two.
-pub(crate) struct Scratch<T: Real> {
-    buffer: HostBuffer<T>,
-    start: usize,
-    len: usize,
-}
-
-impl<T: Real> Scratch<T> {
-    /// `len` elements with arbitrary contents.
-    pub(crate) fn new(op: &'static str, len: usize) -> Result<Self> {
-        const LINE: usize = 64;
-        let buffer = HostBuffer::<T>::uninit(op, len + LINE / size_of::<T>())?;
-        let start = buffer.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
-        Ok(Self { buffer, start, len })
-    }
-
-    pub(crate) fn get(&self) -> &[T] {
-        &self.buffer[self.start..self.start + self.len]
-    }
-
-    pub(crate) fn get_mut(&mut self) -> &mut [T] {
-        &mut self.buffer[self.start..self.start + self.len]
     }
 }
 

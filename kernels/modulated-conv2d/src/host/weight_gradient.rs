@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use swinstyle_tensor::Result;
 
 use super::{
-    pack::{Output, RowLayout, Scratch, pack_row},
+    pack::{Output, RowLayout, pack_row},
+    scratch::{Piece, Scratch, Stock},
     vector::Real,
 };
 use crate::{
@@ -79,13 +80,23 @@ struct Band {
     rows: Range<usize>,
 }
 
+/// Working memory of the bands.
+struct Room<T: Real> {
+    /// The packed image rows of a band.
+    x: Stock<T>,
+    /// The packed gradient rows of a band; `None` where they are read in place.
+    grad: Option<Stock<T>>,
+    /// The sums of a block of input by a block of output channels.
+    sums: Stock<T>,
+}
+
 /// A band's rows as the tiles read them.
-struct Packed<T: Real> {
-    x: Scratch<T>,
+struct Packed<'a, T: Real> {
+    x: Piece<'a, T>,
     /// Image rows that are packed.
     x_rows: Range<usize>,
     /// Every output row of the band's positions, phase by phase within a position; `None` where it is read in place.
-    grad: Option<Scratch<T>>,
+    grad: Option<Piece<'a, T>>,
 }
 
 /// How gradient rows are reached, in elements.
@@ -148,8 +159,9 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let bands = self.bands(if most == 1 { SHARED_BYTES } else { PART_BYTES }, most);
         let parts = most.min(bands.len());
         let cut = |part: usize| &bands[bands.len() * part / parts..bands.len() * (part + 1) / parts];
+        let room = self.room(&bands, parts)?;
         if parts == 1 {
-            return self.part(&bands, Output(output.as_mut_ptr()));
+            return self.part(&bands, &room, Output(output.as_mut_ptr()));
         }
         let len = output.len();
         let mut sums = Scratch::new(OP, len * parts)?;
@@ -157,7 +169,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         if self.taps.len() < self.problem.geometry.kernel.iter().product() {
             sums.get_mut().fill(T::ZERO);
         }
-        let each = |(part, sums): (usize, &mut [T])| self.part(cut(part), Output(sums.as_mut_ptr()));
+        let each = |(part, sums): (usize, &mut [T])| self.part(cut(part), &room, Output(sums.as_mut_ptr()));
         sums.get_mut().par_chunks_mut(len).enumerate().try_for_each(each)?;
         let sums = sums.get();
         const CHUNK: usize = 4096;
@@ -186,39 +198,54 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         (0..p.batch).flat_map(|image| (0..count).map(move |i| Band { image, rows: rows(i) })).collect()
     }
 
+    /// Working memory for the largest of the bands. A thread that waits for the blocks of a part may begin another part.
+    fn room(&self, bands: &[Band], parts: usize) -> Result<Room<T>> {
+        let rows = |band: &Band| reach(&self.rows, band.rows.clone(), self.problem.input[0]).len();
+        let x = bands.iter().map(rows).max().unwrap_or(0) * self.x_layout.row_len();
+        let rows = bands.iter().map(|band| band.rows.len()).max().unwrap_or(0) * self.rows.len();
+        let grad = rows * self.grad_layout.row_len();
+        let tasks = parts * self.x_layout.blocks() * self.grad_layout.blocks();
+        Ok(Room {
+            x: Stock::new(OP, parts, x)?,
+            grad: if self.in_place() { None } else { Some(Stock::new(OP, parts, grad)?) },
+            sums: Stock::of_threads(OP, tasks, self.taps.len() * self.x_layout.block * self.grad_layout.block)?,
+        })
+    }
+
     /// Sums of some bands, in order.
-    fn part(&self, bands: &[Band], target: Output<T>) -> Result<()> {
+    fn part(&self, bands: &[Band], room: &Room<T>, target: Output<T>) -> Result<()> {
         for (i, band) in bands.iter().enumerate() {
-            let packed = self.pack(band)?;
+            let packed = self.pack(band, room)?;
             let (xs, gs) = (self.x_layout.blocks(), self.grad_layout.blocks());
             (0..xs * gs)
                 .into_par_iter()
-                .try_for_each(|task| self.block(band, &packed, task % xs, task / xs, i > 0, target))?;
+                .try_for_each(|task| self.block(band, &packed, [task % xs, task / xs], i > 0, &room.sums, target))?;
         }
         Ok(())
     }
 
-    fn pack(&self, band: &Band) -> Result<Packed<T>> {
+    fn pack<'a>(&self, band: &Band, room: &'a Room<T>) -> Result<Packed<'a, T>> {
         let p = self.problem;
         let Range { start: first, end } = reach(&self.rows, band.rows.clone(), p.input[0]);
         let x_len = self.x_layout.row_len().max(1);
-        let mut x = Scratch::new(OP, (end - first) * x_len)?;
+        let mut x = room.x.take()?;
         let width = p.input[1] * p.in_channels;
-        x.get_mut().par_chunks_mut(x_len).enumerate().for_each(|(i, packed)| {
+        x[..(end - first) * x_len].par_chunks_mut(x_len).enumerate().for_each(|(i, packed)| {
             let row = &self.x[(band.image * p.input[0] + first + i) * width..][..width];
             pack_row(self.simd, &self.x_layout, row, None, packed);
         });
-        Ok(Packed { x, x_rows: first..end, grad: if self.in_place() { None } else { Some(self.pack_grad(band)?) } })
+        let grad = room.grad.as_ref().map(|grad| self.pack_grad(band, grad)).transpose()?;
+        Ok(Packed { x, x_rows: first..end, grad })
     }
 
-    fn pack_grad(&self, band: &Band) -> Result<Scratch<T>> {
+    fn pack_grad<'a>(&self, band: &Band, room: &'a Stock<T>) -> Result<Piece<'a, T>> {
         let p = self.problem;
         let [oh, ow] = p.geometry.output;
         let phases = self.rows.len();
         let grad_len = self.grad_layout.row_len();
-        let mut grad = Scratch::new(OP, band.rows.len() * phases * grad_len)?;
+        let mut grad = room.take()?;
         let width = ow * p.out_channels;
-        grad.get_mut().par_chunks_mut(grad_len).enumerate().for_each(|(i, packed)| {
+        grad[..band.rows.len() * phases * grad_len].par_chunks_mut(grad_len).enumerate().for_each(|(i, packed)| {
             let phase = &self.rows[i % phases];
             let y = phase.first + (band.rows.start + i / phases) * phase.step;
             if y < oh {
@@ -248,9 +275,9 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         &self,
         band: &Band,
         packed: &Packed<T>,
-        x_block: usize,
-        grad_block: usize,
+        [x_block, grad_block]: [usize; 2],
         resume: bool,
+        room: &Stock<T>,
         target: Output<T>,
     ) -> Result<()> {
         let p = self.problem;
@@ -260,7 +287,8 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let channels = step.min(p.out_channels - o);
         let vectors = channels.div_ceil(lanes);
         let width = vectors * lanes;
-        let mut sums = Scratch::new(OP, self.taps.len() * depth * width)?;
+        let mut sums = room.take()?;
+        let sums = &mut sums[..self.taps.len() * depth * width];
         let x_columns = self.x_layout.block_len();
         let visit = (x_columns + self.grad_layout.block_len() * self.rows.len()) * size_of::<T>();
         let visit = (VISIT_BYTES / visit).max(1);
@@ -268,12 +296,12 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let steps = self.grad_steps();
         let [oh, ow] = p.geometry.output;
         let grad = match &packed.grad {
-            Some(grad) => grad.get(),
+            Some(grad) => grad,
             // Without phases position q is output row q.
             None => &self.grad[(band.image * oh + band.rows.start) * ow * p.out_channels..],
         };
         for start in band.rows.clone().step_by(visit) {
-            for (tap, sums) in self.taps.iter().zip(sums.get_mut().chunks_exact_mut(depth * width)) {
+            for (tap, sums) in self.taps.iter().zip(sums.chunks_exact_mut(depth * width)) {
                 pairs.clear();
                 let phase = &self.rows[tap.phase];
                 for q in start..(start + visit).min(band.rows.end).min(phase.count) {
@@ -285,7 +313,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                     }
                 }
                 let products = Products {
-                    x: packed.x.get(),
+                    x: &packed.x,
                     grad,
                     pairs: &pairs,
                     count: tap.count,
@@ -301,7 +329,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         // A band lies in one image, so its scales are factors of its sums.
         let (i, inputs) = (x_block * depth, depth.min(p.in_channels - x_block * depth));
         let post = self.post.map(|s| &s[band.image * p.out_channels + o..][..channels]);
-        for (tap, sums) in self.taps.iter().zip(sums.get_mut().chunks_exact_mut(depth * width)) {
+        for (tap, sums) in self.taps.iter().zip(sums.chunks_exact_mut(depth * width)) {
             for (c, sums) in sums.chunks_exact_mut(width).take(inputs).enumerate() {
                 let pre = self.pre.map_or(T::ONE, |s| s[band.image * p.in_channels + i + c]);
                 for (k, s) in sums[..channels].iter_mut().enumerate() {

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 use swinstyle_tensor::Result;
 
 use super::{
-    pack::{Output, Scratch},
+    pack::Output,
+    scratch::Stock,
     tile::{Place, Row, TileShape, run},
     vector::Real,
 };
@@ -95,6 +96,25 @@ pub(super) struct Winograd<'a, T: Real> {
     pub(super) output: &'a mut [T],
 }
 
+/// Working memory of the bands.
+struct Room<T: Real> {
+    /// The transformed tiles of a band.
+    image: Stock<T>,
+    /// The sums of a group of output blocks.
+    sums: Stock<T>,
+}
+
+/// How a band's transformed tiles lie in memory, and the output blocks that pass over them together.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Elements of a channel block.
+    block_len: usize,
+    /// Elements of a spot.
+    spot_len: usize,
+    /// Output blocks of a group, whose sums stay in the second-level cache while each spot of the image passes once.
+    group: usize,
+}
+
 struct Plan<'a, S, T: Real> {
     simd: S,
     kernel: &'a Conv,
@@ -122,20 +142,63 @@ impl<T: Real> WithSimd for Winograd<'_, T> {
         let bytes = SPOTS * p.in_channels.next_multiple_of(BLOCK) * size_of::<T>();
         let bands = tiles.bands((BAND_BYTES / bytes).max(LEAST_TILES));
         let spread = bands.len() < 4 * rayon::current_num_threads();
-        bands.into_par_iter().try_for_each(|band| plan.band(band, spread))
+        let room = plan.room(&bands, spread)?;
+        bands.into_par_iter().try_for_each(|band| plan.band(band, spread, &room))
     }
 }
 
 impl<S: Simd, T: Real> Plan<'_, S, T> {
-    fn band(&self, band: Range<usize>, spread: bool) -> Result<()> {
-        let p = &self.kernel.problem;
-        let blocks = p.in_channels.div_ceil(BLOCK);
-        let longest = [1, 2].map(|v| band.len().next_multiple_of(TileShape::new::<S>(band.len(), v, BLOCK).pixels));
+    /// The layout of a band of so many tiles.
+    fn layout(&self, tiles: usize) -> Layout {
+        let blocks = self.kernel.problem.in_channels.div_ceil(BLOCK);
+        let longest = [1, 2].map(|v| tiles.next_multiple_of(TileShape::new::<S>(tiles, v, BLOCK).pixels));
         let block_len = longest[0].max(longest[1]) * BLOCK;
-        // A few lines more than the blocks need keep the 16 spots of a tile in different cache sets.
-        let spot_len = blocks * block_len + 5 * BLOCK;
-        let mut image = Scratch::new(OP, SPOTS * spot_len)?;
-        let to = Output(image.get_mut().as_mut_ptr());
+        let sums = SPOTS * tiles * self.weights.layout.width * size_of::<T>();
+        Layout {
+            block_len,
+            // A few lines more than the blocks need keep the 16 spots of a tile in different cache sets.
+            spot_len: blocks * block_len + 5 * BLOCK,
+            group: (SUMS_BYTES / sums).max(1),
+        }
+    }
+
+    /// Elements of the sums of an output block and a spot.
+    fn spot_sums(&self, tiles: usize, panel: usize) -> usize {
+        let width = self.weights.layout.width_of(panel);
+        tiles.next_multiple_of(self.shape(tiles, panel).pixels) * width
+    }
+
+    fn shape(&self, tiles: usize, panel: usize) -> TileShape {
+        TileShape::new::<S>(tiles, self.weights.layout.width_of(panel) / T::lanes::<S>(), BLOCK)
+    }
+
+    /// Working memory for the largest of the bands.
+    fn room(&self, bands: &[Range<usize>], spread: bool) -> Result<Room<T>> {
+        let panels = self.weights.layout.count();
+        let (mut image, mut sums, mut tasks) = (0, 0, 0);
+        for tiles in bands.iter().map(Range::len) {
+            let layout = self.layout(tiles);
+            // All output blocks are alike but the last.
+            let most = self.spot_sums(tiles, 0).max(self.spot_sums(tiles, panels - 1));
+            image = image.max(SPOTS * layout.spot_len);
+            sums = sums.max(layout.group.min(panels) * SPOTS * most);
+            tasks += panels.div_ceil(layout.group);
+        }
+        Ok(Room {
+            image: match spread {
+                // A thread that waits for a band's blocks may begin another band.
+                true => Stock::new(OP, bands.len(), image)?,
+                false => Stock::of_threads(OP, bands.len(), image)?,
+            },
+            sums: Stock::of_threads(OP, tasks, sums)?,
+        })
+    }
+
+    fn band(&self, band: Range<usize>, spread: bool, room: &Room<T>) -> Result<()> {
+        let p = &self.kernel.problem;
+        let Layout { block_len, spot_len, group } = self.layout(band.len());
+        let mut image = room.image.take()?;
+        let to = Output(image.as_mut_ptr());
         let transform = ImageTransform {
             problem: p,
             tiles: self.tiles,
@@ -154,14 +217,10 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         } else {
             part(band.clone());
         }
-        let image = image.get();
-        // A group's sums stay in the second-level cache while each spot of the image passes once.
-        let sums = SPOTS * band.len() * self.weights.layout.width * size_of::<T>();
-        let group = (SUMS_BYTES / sums).max(1);
         let panels = self.weights.layout.count();
         let block = |first: usize| {
             let panels = first * group..panels.min((first + 1) * group);
-            self.blocks(band.clone(), image, spot_len, block_len, panels)
+            self.blocks(band.clone(), &image, (spot_len, block_len), panels, &room.sums)
         };
         match spread {
             true => (0..panels.div_ceil(group)).into_par_iter().try_for_each(block),
@@ -174,17 +233,16 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         &self,
         band: Range<usize>,
         image: &[T],
-        spot_len: usize,
-        block_len: usize,
+        (spot_len, block_len): (usize, usize),
         panels: Range<usize>,
+        room: &Stock<T>,
     ) -> Result<()> {
         let p = &self.kernel.problem;
         let l = &self.weights.layout;
         let blocks = p.in_channels.div_ceil(BLOCK);
-        let shape_of = |panel: usize| TileShape::new::<S>(band.len(), l.width_of(panel) / T::lanes::<S>(), BLOCK);
-        let spot_sums = |panel: usize| band.len().next_multiple_of(shape_of(panel).pixels) * l.width_of(panel);
+        let spot_sums = |panel: usize| self.spot_sums(band.len(), panel);
         let most = panels.clone().map(spot_sums).max().unwrap_or(0);
-        let mut sums = Scratch::new(OP, panels.len() * SPOTS * most)?;
+        let mut sums = room.take()?;
         let here = [Place { image: 0, weight: 0 }];
         for spot in 0..SPOTS {
             for (i, panel) in panels.clone().enumerate() {
@@ -200,16 +258,16 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
                     blocks: 0..blocks,
                     tail: (blocks - 1, p.in_channels - (blocks - 1) * BLOCK),
                     count: band.len(),
-                    sums: Some(&mut sums.get_mut()[i * SPOTS * most + spot * len..][..len]),
+                    sums: Some(&mut sums[i * SPOTS * most + spot * len..][..len]),
                     resume: false,
                     store: None,
                 };
                 // SAFETY: nothing is stored but the sums.
-                unsafe { run(self.simd, shape_of(panel), &mut row) };
+                unsafe { run(self.simd, self.shape(band.len(), panel), &mut row) };
             }
         }
         for (i, panel) in panels.enumerate() {
-            let sums = &sums.get()[i * SPOTS * most..(i + 1) * SPOTS * most];
+            let sums = &sums[i * SPOTS * most..(i + 1) * SPOTS * most];
             self.simd.vectorize(FinishTiles {
                 plan: self,
                 band: band.clone(),

@@ -6,7 +6,8 @@ use swinstyle_tensor::Result;
 
 use super::{
     super::{
-        pack::{Output, PanelLayout, Panels, Scratch},
+        pack::{Output, PanelLayout, Panels},
+        scratch::Scratch,
         vector::Real,
     },
     BLOCK, OP, SPOTS,
