@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use swinstyle_tensor::{DType, Device, Tensor, rng::Philox};
+use swinstyle_tensor::{DType, Device, Tensor, no_grad, rng::Philox};
 
 use crate::{ModelError, Result};
 
@@ -123,6 +123,20 @@ impl Params {
         self.map.insert(name.into(), value);
     }
 
+    /// The parameters of those names side by side, as [`Tensor::pack`] lays them out.
+    pub fn pack(&self, names: &[&String]) -> Result<Tensor> {
+        let all = names.iter().map(|name| self.get(name)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::pack(&all)?)
+    }
+
+    /// Puts the tensors of such a pack under their names, in their shapes.
+    pub fn insert_pack(&mut self, names: &[&String], pack: &Tensor, shapes: &[&[usize]]) -> Result<()> {
+        for (name, value) in names.iter().zip(pack.unpack(shapes)?) {
+            self.insert(*name, value);
+        }
+        Ok(())
+    }
+
     /// All of them, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.map.iter()
@@ -185,12 +199,9 @@ impl Params {
         let new = names.iter().map(|name| Ok(other.get(name)?.detach())).collect::<Result<Vec<_>>>()?;
         for group in Tensor::packs(&new.iter().collect::<Vec<_>>()) {
             let shapes: Vec<&[usize]> = group.iter().map(|&i| new[i].shape()).collect();
-            let old = group.iter().map(|&i| self.get(&names[i])).collect::<Result<Vec<_>>>()?;
-            let new = Tensor::pack(&group.iter().map(|&i| &new[i]).collect::<Vec<_>>())?;
-            let averages = Tensor::pack(&old)?.average(&new, decay)?.unpack(&shapes)?;
-            for (&i, average) in group.iter().zip(averages) {
-                self.map.insert(names[i].clone(), average);
-            }
+            let names: Vec<&String> = group.iter().map(|&i| &names[i]).collect();
+            let average = self.pack(&names)?.average(&no_grad(|| other.pack(&names))?, decay)?;
+            self.insert_pack(&names, &average, &shapes)?;
         }
         Ok(())
     }

@@ -133,6 +133,7 @@ mod tests {
         let clipped = gradients.sums[1].as_ref().unwrap().to_vec().unwrap();
         assert!((clipped[1] - 4.0).abs() < 1e-5, "{clipped:?}");
     }
+
     #[test]
     fn unscaling_and_clipping_many_gradients_are_a_few_launches_and_one_wait() {
         use swinstyle_tensor::counters::region;

@@ -150,7 +150,7 @@ impl Adam {
         options: &AdamOptions,
     ) -> Result<()> {
         let shapes: Vec<&[usize]> = gradients.iter().map(|g| g.shape()).collect();
-        let (p, m, v) = (pack_of(params, names)?, pack_of(&self.m, names)?, pack_of(&self.v, names)?);
+        let (p, m, v) = (params.pack(names)?, self.m.pack(names)?, self.v.pack(names)?);
         let coupled = options.algorithm == Algorithm::Adam && options.weight_decay != 0.0;
         let with_decay = match coupled {
             true => Some(Tensor::pack(gradients)?.add(&p.scale(options.weight_decay)?)?),
@@ -171,7 +171,7 @@ impl Adam {
         };
         let [p, m, v] = step.apply(&p, &flat, &m, &v)?;
         for (pack, all) in [(p, params), (m, &mut self.m), (v, &mut self.v)] {
-            insert_pack(all, names, &pack, &shapes)?;
+            all.insert_pack(names, &pack, &shapes)?;
         }
         Ok(())
     }
@@ -182,10 +182,10 @@ impl Adam {
         for group in Tensor::packs(&fast.iter().collect::<Vec<_>>()) {
             let of_group: Vec<&String> = group.iter().map(|&i| &names[i]).collect();
             let shapes: Vec<&[usize]> = group.iter().map(|&i| fast[i].shape()).collect();
-            let (slow, fast) = (pack_of(&self.slow, &of_group)?, pack_of(params, &of_group)?);
+            let (slow, fast) = (self.slow.pack(&of_group)?, params.pack(&of_group)?);
             let slow = slow.add(&fast.sub(&slow)?.scale(alpha)?)?;
-            insert_pack(&mut self.slow, &of_group, &slow, &shapes)?;
-            insert_pack(params, &of_group, &slow, &shapes)?;
+            self.slow.insert_pack(&of_group, &slow, &shapes)?;
+            params.insert_pack(&of_group, &slow, &shapes)?;
         }
         Ok(())
     }
@@ -214,18 +214,4 @@ impl Adam {
         })?;
         Ok(())
     }
-}
-
-/// Tensors of those names as a pack.
-fn pack_of(tensors: &Params, names: &[&String]) -> Result<Tensor> {
-    let all = names.iter().map(|name| tensors.get(name)).collect::<std::result::Result<Vec<_>, _>>()?;
-    Ok(Tensor::pack(&all)?)
-}
-
-/// Puts the tensors of a pack under their names.
-fn insert_pack(tensors: &mut Params, names: &[&String], pack: &Tensor, shapes: &[&[usize]]) -> Result<()> {
-    for (name, value) in names.iter().zip(pack.unpack(shapes)?) {
-        tensors.insert((*name).clone(), value);
-    }
-    Ok(())
 }

@@ -90,7 +90,10 @@ impl Generator {
         let w_plus = &w_plus.to_dtype(p.get("input.input")?.dtype())?;
         let style = |i: usize| -> Result<Tensor> { Ok(w_plus.slice(1, i, 1)?.reshape(&[n, d])?) };
         let filter = separable_filter(&FIR, w_plus.dtype(), w_plus.device())?;
-        let wide_filter = separable_filter(&FIR, w_plus.dtype().wide(), w_plus.device())?;
+        let wide_filter = match w_plus.dtype().wide() {
+            wide if wide == w_plus.dtype() => filter.clone(),
+            wide => separable_filter(&FIR, wide, w_plus.device())?,
+        };
         let mut noise_of = |i: usize| noise.layer(p, i, n, w_plus.dtype(), w_plus.device());
         let mut keep = |name: String, t: &Tensor| {
             if let Some(f) = features.as_deref_mut() {
