@@ -199,12 +199,12 @@ impl GradientTile {
     }
 
     /// Bytes of shared memory: queries, output gradients, keys, values and both factors of the products in a half type, a product a plane
-    /// and three statistics a query in f32, and a number each query and token.
+    /// and two statistics a query in f32, and a number each query and token.
     pub fn shared_memory(&self) -> usize {
         let (queries, tokens) = (self.rows * EDGE, self.columns * EDGE);
         let halves = 2 * (queries + tokens) * self.pitch() + 2 * queries * self.weight_pitch();
         let patches = self.planes() * EDGE * self.patch_pitch() * WIDTH;
-        self.tasks * (2 * WIDTH * halves + 4 * (patches + 4 * queries + tokens))
+        self.tasks * (2 * WIDTH * halves + 4 * (patches + 3 * queries + tokens))
     }
 
     fn is_legal(&self, limits: &Limits) -> bool {

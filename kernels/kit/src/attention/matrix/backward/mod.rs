@@ -11,9 +11,12 @@ use swinstyle_tensor::cube::fragments::Product;
 
 use super::{
     EDGE, Extent, GradientTile, Head, PLANE, WIDTH,
-    fragments::{add_product, spread, task_and_plane, zeros},
+    fragments::{spread, task_and_plane, zeros},
 };
-use steps::{add_query_gradients, differentiate, fill_queries, fill_tile_of_tokens, write_gradients};
+use steps::{
+    add_key_gradients, add_query_gradients, add_value_gradients, differentiate, fill_queries, fill_tile_of_tokens,
+    write_gradients,
+};
 
 /// Shared memory of a cube, each part with the rows of all its tasks.
 #[derive(CubeType)]
@@ -28,7 +31,7 @@ pub struct Memory<F: Float, N: Size> {
     slopes: SharedMemory<Vector<F, N>>,
     /// A product of each plane on its way to the units.
     patches: SharedMemory<Vector<f32, N>>,
-    /// Three statistics a query.
+    /// Two statistics a query: ln Σ exp of its logits, and Σ dy·y.
     facts: SharedMemory<f32>,
     query_places: SharedMemory<u32>,
     token_places: SharedMemory<u32>,
@@ -47,7 +50,7 @@ impl<F: Float, N: Size> Memory<F, N> {
             weights: SharedMemory::new(comptime!(queries * b.weight_pitch())),
             slopes: SharedMemory::new(comptime!(queries * b.weight_pitch())),
             patches: SharedMemory::new(comptime!(b.tasks * b.planes() * EDGE * b.patch_pitch())),
-            facts: SharedMemory::new(comptime!(3 * queries)),
+            facts: SharedMemory::new(comptime!(2 * queries)),
             query_places: SharedMemory::new(queries),
             token_places: SharedMemory::new(tokens),
         }
@@ -170,19 +173,15 @@ pub fn gather_tokens<F: Float, N: Size, H: Head<F, N>>(
     at: &GradientPlace,
     #[comptime] b: GradientTile,
 ) {
-    let pitch = comptime!(b.pitch());
-    let fragments = comptime!(b.row_fragments());
-    let from_queries = at.task * comptime!(b.rows * EDGE * b.pitch());
-    // The plane's strip of tokens: columns of the weights.
-    let from_weights = at.task * comptime!(b.rows * EDGE * b.weight_pitch()) + at.plane * comptime!(EDGE / WIDTH);
     let mut turns = 1u32.runtime();
     if comptime!(!b.whole) {
         turns = extent.queries.div_ceil(comptime!((b.rows * EDGE) as u32));
     }
     for t in 0..extent.tokens.div_ceil(comptime!((b.columns * EDGE) as u32)) {
         let first_token = t * comptime!((b.columns * EDGE) as u32);
-        let mut dk = zeros(fragments, b.ldmatrix);
-        let mut dv = zeros(fragments, b.ldmatrix);
+        let token = first_token + (at.plane * EDGE + at.row) as u32;
+        let mut dk = zeros(comptime!(if b.whole { 0 } else { b.row_fragments() }), b.ldmatrix);
+        let mut dv = zeros(comptime!(if b.whole { 0 } else { b.row_fragments() }), b.ldmatrix);
         for turn in 0..turns {
             let first_query = turn * comptime!((b.rows * EDGE) as u32);
             sync_cube();
@@ -196,44 +195,39 @@ pub fn gather_tokens<F: Float, N: Size, H: Head<F, N>>(
             sync_cube();
             differentiate::<F, N, H>(head, extent, partial, sums, memory, kept, first_query, first_token, at, b, true);
             sync_cube();
-            if at.plane < comptime!(b.columns) {
-                add_product::<F, N>(
-                    &memory.weights,
-                    from_weights,
-                    &memory.results,
-                    from_queries,
-                    &mut dv,
-                    comptime!(b.rows),
-                    true,
-                    comptime!(b.weight_pitch()),
-                    fragments,
-                    pitch,
-                    b.ldmatrix,
-                );
-                add_product::<F, N>(
-                    &memory.slopes,
-                    from_weights,
-                    &memory.queries,
-                    from_queries,
-                    &mut dk,
-                    comptime!(b.rows),
-                    true,
-                    comptime!(b.weight_pitch()),
-                    fragments,
-                    pitch,
-                    b.ldmatrix,
-                );
-            }
             if comptime!(b.whole) {
+                // One after the other, so that the sums of one at a time take registers.
+                if at.plane < comptime!(b.columns) {
+                    let mut dv = zeros(comptime!(b.row_fragments()), b.ldmatrix);
+                    add_value_gradients::<F, N>(memory, &mut dv, at, b);
+                    write_gradients::<F, N, H>(
+                        head, extent, &dv, 1u32, 1.0f32, token, dtokens, partial, sums, memory, at, b,
+                    );
+                    let mut dk = zeros(comptime!(b.row_fragments()), b.ldmatrix);
+                    add_key_gradients::<F, N>(memory, &mut dk, at, b);
+                    write_gradients::<F, N, H>(
+                        head, extent, &dk, 0u32, sums.scale, token, dtokens, partial, sums, memory, at, b,
+                    );
+                }
                 add_query_gradients::<F, N>(memory, dq, at, b);
+            } else {
+                if at.plane < comptime!(b.columns) {
+                    add_value_gradients::<F, N>(memory, &mut dv, at, b);
+                    add_key_gradients::<F, N>(memory, &mut dk, at, b);
+                }
             }
         }
-        if at.plane < comptime!(b.columns) {
-            let token = first_token + (at.plane * EDGE + at.row) as u32;
-            write_gradients::<F, N, H>(
-                head, extent, &dk, 0u32, sums.scale, token, dtokens, partial, sums, memory, at, b,
-            );
-            write_gradients::<F, N, H>(head, extent, &dv, 1u32, 1.0f32, token, dtokens, partial, sums, memory, at, b);
+        // Nested, for only a condition of constants alone drops what it guards.
+        #[allow(clippy::collapsible_if)]
+        if comptime!(!b.whole) {
+            if at.plane < comptime!(b.columns) {
+                write_gradients::<F, N, H>(
+                    head, extent, &dk, 0u32, sums.scale, token, dtokens, partial, sums, memory, at, b,
+                );
+                write_gradients::<F, N, H>(
+                    head, extent, &dv, 1u32, 1.0f32, token, dtokens, partial, sums, memory, at, b,
+                );
+            }
         }
     }
 }

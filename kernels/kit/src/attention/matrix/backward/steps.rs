@@ -48,16 +48,21 @@ pub(super) fn fill_queries<F: Float, N: Size, H: Head<F, N>>(
     while i < comptime!(b.rows * EDGE) {
         let query = first + i as u32;
         let row = head.result_row(query);
-        // Results that are dropped have no gradient.
+        // Results that are dropped have no gradient; what is multiplied by their zero probabilities must be finite.
         let mut place = PADDING.runtime();
+        let mut max = f32::new(0.0);
+        let mut ln_sum = f32::new(0.0);
+        let mut delta = f32::new(0.0);
         if row != PADDING {
             place = head.query_place(query);
             let from = (row * extent.heads + extent.head) as usize * 3;
-            #[unroll]
-            for f in 0..3usize {
-                memory.facts[3 * (first_row + i) + f] = rows[from + f];
-            }
+            max = rows[from];
+            ln_sum = rows[from + 1];
+            delta = rows[from + 2];
         }
+        let fact = 2 * (first_row + i);
+        memory.facts[fact] = max + ln_sum;
+        memory.facts[fact + 1] = delta;
         memory.query_places[first_row + i] = place;
         i += units;
     }
@@ -107,14 +112,8 @@ pub(super) fn differentiate<F: Float, N: Size, H: Head<F, N>>(
     let fragments = comptime!(b.row_fragments());
     let patch_pitch = comptime!(b.patch_pitch());
     let strip = at.task * comptime!(b.rows) + at.strip;
-    let from = strip * comptime!(EDGE * b.pitch());
-    let queries = rows_of::<F, N>(&memory.queries, from, fragments, pitch, b.ldmatrix);
-    let results = rows_of::<F, N>(&memory.results, from, fragments, pitch, b.ldmatrix);
+    let own_rows = strip * comptime!(EDGE * b.pitch());
     let row = strip * EDGE + at.row;
-    let own = memory.query_places[row];
-    let max = memory.facts[3 * row];
-    let ln_sum = memory.facts[3 * row + 1];
-    let delta = memory.facts[3 * row + 2];
     let query = first_query + (at.strip * EDGE + at.row) as u32;
     #[unroll]
     for t in 0..comptime!(b.plane_columns()) {
@@ -122,22 +121,25 @@ pub(super) fn differentiate<F: Float, N: Size, H: Head<F, N>>(
         if column < comptime!(b.columns) {
             let strip = at.task * comptime!(b.columns) + column;
             let from = strip * comptime!(EDGE * b.pitch());
+            // What belongs to the queries is fetched again for each strip of tokens: held over all of them it would not fit the registers.
+            let queries = rows_of::<F, N>(&memory.queries, own_rows, fragments, pitch, b.ldmatrix);
             let product = multiply_rows::<F, N>(&queries, &memory.keys, from, fragments, pitch, b.ldmatrix);
             let products =
                 spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch, b.ldmatrix);
-            let product = multiply_rows::<F, N>(&results, &memory.values, from, fragments, pitch, b.ldmatrix);
-            let gains = spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch, b.ldmatrix);
+            let own = memory.query_places[row];
+            let log_sum_exp = memory.facts[2 * row];
             let mut p = Vector::<f32, N>::new(0.0);
-            let mut ds = Vector::<f32, N>::new(0.0);
             #[unroll]
             for e in 0..WIDTH {
                 let place = memory.token_places[strip * EDGE + at.half * WIDTH + e];
                 if own != PADDING && place != PADDING {
-                    let weight = (head.logit(products[e], own, place) - max - ln_sum).exp();
-                    p[e] = weight;
-                    ds[e] = weight * (gains[e] - delta);
+                    p[e] = (head.logit(products[e], own, place) - log_sum_exp).exp();
                 }
             }
+            let results = rows_of::<F, N>(&memory.results, own_rows, fragments, pitch, b.ldmatrix);
+            let product = multiply_rows::<F, N>(&results, &memory.values, from, fragments, pitch, b.ldmatrix);
+            let gains = spread::<N>(&product, &mut memory.patches, at.patch, at.row, at.half, patch_pitch, b.ldmatrix);
+            let ds = p * (gains - Vector::new(memory.facts[2 * row + 1]));
             let to = row * comptime!(b.weight_pitch()) + column * comptime!(EDGE / WIDTH) + at.half;
             memory.slopes[to] = Vector::cast_from(ds);
             if last {
@@ -161,6 +163,52 @@ pub(super) fn differentiate<F: Float, N: Size, H: Head<F, N>>(
             }
         }
     }
+}
+
+/// dv += Pᵀg of a plane's strip of tokens and the tile's queries.
+#[cube]
+pub(super) fn add_value_gradients<F: Float, N: Size>(
+    memory: &Memory<F, N>,
+    dv: &mut Sequence<Product>,
+    at: &GradientPlace,
+    #[comptime] b: GradientTile,
+) {
+    add_token_gradients::<F, N>(&memory.weights, &memory.results, dv, at, b);
+}
+
+/// dk += dSᵀq of a plane's strip of tokens and the tile's queries.
+#[cube]
+pub(super) fn add_key_gradients<F: Float, N: Size>(
+    memory: &Memory<F, N>,
+    dk: &mut Sequence<Product>,
+    at: &GradientPlace,
+    #[comptime] b: GradientTile,
+) {
+    add_token_gradients::<F, N>(&memory.slopes, &memory.queries, dk, at, b);
+}
+
+/// sums += weightsᵀ · queries of a plane's strip of tokens, which are columns of the weights.
+#[cube]
+fn add_token_gradients<F: Float, N: Size>(
+    weights: &SharedMemory<Vector<F, N>>,
+    queries: &SharedMemory<Vector<F, N>>,
+    sums: &mut Sequence<Product>,
+    at: &GradientPlace,
+    #[comptime] b: GradientTile,
+) {
+    add_product::<F, N>(
+        weights,
+        at.task * comptime!(b.rows * EDGE * b.weight_pitch()) + at.plane * comptime!(EDGE / WIDTH),
+        queries,
+        at.task * comptime!(b.rows * EDGE * b.pitch()),
+        sums,
+        comptime!(b.rows),
+        true,
+        comptime!(b.weight_pitch()),
+        comptime!(b.row_fragments()),
+        comptime!(b.pitch()),
+        b.ldmatrix,
+    );
 }
 
 /// dq += dS·k of a plane's strip of queries and the tile's tokens.
