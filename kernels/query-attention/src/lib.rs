@@ -168,7 +168,7 @@ fn attend(
     let y = y.taped("query_attention", &inputs, move |b| {
         let needs_bias = has_bias && b.needs[2];
         let needs_pad = has_pad && b.needs[2 + usize::from(has_bias)];
-        let partials = Partials::new(&problem, [b.needs[0], needs_bias, needs_pad]);
+        let partials = Partials::new(&problem, [b.needs[0], needs_bias, needs_pad], b.grad.device());
         let mut given = vec![&b.inputs[0], &b.inputs[1], b.output, &saved, b.grad];
         given.extend(&b.inputs[2..]);
         let mut results = launch(&Backward { forward, partials }, &given)?.into_iter();

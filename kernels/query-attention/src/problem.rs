@@ -1,7 +1,7 @@
 //! Shapes and parameters of an attention of learned queries: plain data, checked once.
 
-use swinstyle_kit::attention::{Chunks, Windows};
-use swinstyle_tensor::{Result, Tensor, TensorError};
+use swinstyle_kit::attention::{Chunks, Cost, Windows};
+use swinstyle_tensor::{Device, Result, Tensor, TensorError};
 
 /// Name in errors and profiles.
 pub const OP: &str = "query_attention";
@@ -250,11 +250,17 @@ pub struct Partials {
 }
 
 impl Partials {
-    /// The partial sums of a problem.
-    pub fn new(p: &Problem, [q, bias, pad]: [bool; 3]) -> Self {
+    /// The partial sums of a problem on a device.
+    pub fn new(p: &Problem, [q, bias, pad]: [bool; 3], device: Device) -> Self {
         let mut partials = Self { q, bias, pad, chunks: Chunks { length: 1, count: 1, sets: 1 } };
         let sets = if p.own_queries { 1 } else { p.sets() };
-        partials.chunks = Chunks::new(sets, p.owners() * p.heads * partials.row(p));
+        let heads = p.owners() * p.heads;
+        let cost = Cost {
+            elements: heads * partials.row(p),
+            units: heads * p.queries(),
+            values: 2 * p.owners() * p.tokens() * p.channels(),
+        };
+        partials.chunks = Chunks::new(sets, cost, device);
         partials
     }
 

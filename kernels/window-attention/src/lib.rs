@@ -41,7 +41,7 @@ pub fn window_attention(
         return Err(TensorError::shape(problem::OP, "the kernel gave no output"));
     };
     Ok(y.taped("window_attention", &inputs, move |b| {
-        let partials = Partials::new(&problem, b.needs[1], b.needs.get(2) == Some(&true));
+        let partials = Partials::new(&problem, b.needs[1], b.needs.get(2) == Some(&true), b.grad.device());
         let mut given = vec![&b.inputs[0], &b.inputs[1], b.output, &stats, b.grad];
         given.extend(b.inputs.get(2));
         let mut results = launch(&Backward { problem, partials }, &given)?.into_iter();

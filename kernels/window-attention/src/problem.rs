@@ -1,7 +1,7 @@
 //! Shapes and parameters of a window attention: plain data, checked once.
 
-use swinstyle_kit::attention::{Chunks, Windows};
-use swinstyle_tensor::{Result, TensorError};
+use swinstyle_kit::attention::{Chunks, Cost, Windows};
+use swinstyle_tensor::{Device, Result, TensorError};
 
 /// Name in errors and profiles.
 pub const OP: &str = "window_attention";
@@ -133,9 +133,12 @@ pub struct Partials {
 }
 
 impl Partials {
-    /// The partial sums of a problem.
-    pub fn new(p: &Problem, table: bool, pad: bool) -> Self {
-        Self { table, pad, chunks: Chunks::new(p.windows.count(), p.heads * Self::row_length(p, table, pad)) }
+    /// The partial sums of a problem on a device.
+    pub fn new(p: &Problem, table: bool, pad: bool, device: Device) -> Self {
+        let cells = p.windows.cells();
+        let elements = p.heads * Self::row_length(p, table, pad);
+        let cost = Cost { elements, units: p.heads * cells, values: 3 * cells * p.channels() };
+        Self { table, pad, chunks: Chunks::new(p.windows.count(), cost, device) }
     }
 
     fn row_length(p: &Problem, table: bool, pad: bool) -> usize {

@@ -10,7 +10,7 @@ use swinstyle_kit::{
 };
 use swinstyle_tensor::{DType, Device, Result, Tensor, TensorError, grad};
 
-use crate::{WindowAttention, shifted_window_attention, window_attention};
+use crate::{Problem, WindowAttention, problem::Partials, shifted_window_attention, window_attention};
 
 /// Odd shapes: (batch, height, width), heads, head_dim, window, shift.
 type Case = ([usize; 3], usize, usize, [usize; 2], [usize; 2]);
@@ -231,9 +231,15 @@ fn an_empty_batch_gives_an_empty_result() {
 /// Values and gradients on wgpu against the twin.
 #[test]
 fn cube_kernels_match_the_twin_on_wgpu() {
-    // Vectors of 4, 2 and 1; small windows that share a cube; a run of several windows; keys in more than one tile; a head whose
-    // tokens are gathered in two passes.
-    let several: Case = ([2, 10, 36], 1, 4, [2, 2], [1, 1]);
+    // Vectors of 4, 2 and 1; small windows that share a cube; more runs than on the cpu, of several windows; keys in more than one
+    // tile; a head whose tokens are gathered in two passes.
+    let several: Case = ([2, 10, 36], 1, 8, [2, 2], [1, 1]);
+    let runs = |device| {
+        let [qkv, table, _] = inputs(several, DType::F32, Device::Cpu);
+        let problem = Problem::new(qkv.shape(), None, table.shape(), &parameters(several)).unwrap();
+        Partials::new(&problem, true, false, device).chunks
+    };
+    assert_eq!((runs(Device::Cpu).count, runs(wgpu()).count, runs(wgpu()).length), (60, 90, 2));
     for case in [CASES[0], CASES[1], ([1, 8, 9], 1, 50, [8, 8], [4, 4]), several] {
         let [on_cpu, on_wgpu] = [Device::Cpu, wgpu()].map(|device| {
             let xs = inputs(case, DType::F32, Device::Cpu).map(|x| x.to_device(device).unwrap().as_leaf());

@@ -6,5 +6,5 @@ pub mod matrix;
 pub mod tiles;
 mod windows;
 
-pub use chunks::Chunks;
+pub use chunks::{Chunks, Cost, add_runs};
 pub use windows::{MASK, Windows};

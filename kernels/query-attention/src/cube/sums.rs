@@ -1,4 +1,4 @@
-//! The second pass of the gradients that sets share: one unit an entry, adding owners and runs in order.
+//! The last pass of the gradients that sets share: one unit an entry, from the sums of the runs, adding owners in order.
 
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::Map;
@@ -7,14 +7,14 @@ use super::{Sizes, backward::Runs};
 
 /// The queries' gradient.
 #[cube(launch_unchecked)]
-pub(crate) fn sum_queries<F: Float>(
-    partial: &Array<F>, // [owners, runs, heads, row]
+pub(crate) fn sum_queries<P: Float, F: Float>(
+    partial: &Array<P>, // [owners, runs, heads, row]
     dq: &mut Array<F>,  // [owners, M, C]
     s: &Sizes,
     r: &Runs,
     head_dim: u32,
     entries: u32,
-    #[define(F)] _dtype: StorageType,
+    #[define(P, F)] _dtypes: [StorageType; 2],
 ) {
     let at = ABSOLUTE_POS as u32;
     if at >= entries {
@@ -34,14 +34,14 @@ pub(crate) fn sum_queries<F: Float>(
 
 /// The bias's gradient: one pair of a query and a token, or all pairs at one relative position.
 #[cube(launch_unchecked)]
-pub(crate) fn sum_bias<F: Float>(
-    partial: &Array<F>,   // [owners, runs, heads, row]
+pub(crate) fn sum_bias<P: Float, F: Float>(
+    partial: &Array<P>,   // [owners, runs, heads, row]
     dbias: &mut Array<F>, // [groups, bias_len]
     m: &Map,
     s: &Sizes,
     r: &Runs,
     entries: u32,
-    #[define(F)] _dtype: StorageType,
+    #[define(P, F)] _dtypes: [StorageType; 2],
 ) {
     let at = ABSOLUTE_POS as u32;
     if at >= entries {
@@ -54,7 +54,7 @@ pub(crate) fn sum_bias<F: Float>(
     if s.bias == 1 {
         let head = entry / s.tokens / s.queries;
         let pair = entry % s.tokens * s.queries + entry / s.tokens % s.queries;
-        sum = pair_sum::<F>(partial, first_owner, owners, head, pair, s, r);
+        sum = pair_sum::<P>(partial, first_owner, owners, head, pair, s, r);
     } else {
         let head = entry % s.heads;
         // Query minus key, plus window − 1.
@@ -65,7 +65,7 @@ pub(crate) fn sum_bias<F: Float>(
             let x = query % m.window_x + m.window_x - 1;
             if y >= dy && y - dy < m.window_y && x >= dx && x - dx < m.window_x {
                 let key = (y - dy) * m.window_x + x - dx;
-                sum += pair_sum::<F>(partial, first_owner, owners, head, key * s.queries + query, s, r);
+                sum += pair_sum::<P>(partial, first_owner, owners, head, key * s.queries + query, s, r);
             }
         }
     }
@@ -74,8 +74,8 @@ pub(crate) fn sum_bias<F: Float>(
 
 /// The logit gradient of one pair, over the owners of a group and their runs.
 #[cube]
-fn pair_sum<F: Float>(
-    partial: &Array<F>,
+fn pair_sum<P: Float>(
+    partial: &Array<P>,
     first_owner: u32,
     owners: u32,
     head: u32,
@@ -93,14 +93,14 @@ fn pair_sum<F: Float>(
 
 /// The padded tokens' gradient.
 #[cube(launch_unchecked)]
-pub(crate) fn sum_padding<F: Float>(
-    partial: &Array<F>,  // [owners, runs, heads, row]
+pub(crate) fn sum_padding<P: Float, F: Float>(
+    partial: &Array<P>,  // [owners, runs, heads, row]
     dpad: &mut Array<F>, // [groups, 2C]
     s: &Sizes,
     r: &Runs,
     head_dim: u32,
     entries: u32,
-    #[define(F)] _dtype: StorageType,
+    #[define(P, F)] _dtypes: [StorageType; 2],
 ) {
     let at = ABSOLUTE_POS as u32;
     if at >= entries {

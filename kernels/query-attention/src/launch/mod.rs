@@ -6,7 +6,7 @@ pub(crate) mod parts;
 use cubecl::prelude::*;
 use swinstyle_kit::{
     Blueprint as _, Problem as _,
-    attention::cube::check_lengths,
+    attention::{add_runs, cube::check_lengths},
     glue,
     tuning::{Place, choose},
 };
@@ -164,9 +164,13 @@ impl Kernel for SumPartials {
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
         let [partial] = inputs else { return Err(wrong_count()) };
-        let (p, parts, units) = (&self.problem, &self.partials, CubeDim::new_1d(UNITS));
+        let (p, units) = (&self.problem, CubeDim::new_1d(UNITS));
+        let partial = add_runs(client, partial, p.owners(), &self.partials.chunks)?;
+        let parts = &Partials { chunks: self.partials.chunks.added(), ..self.partials };
         let grid = |entries: usize| glue::grid(entries.div_ceil(UNITS as usize));
-        let dtype = storage_type(OP, client, partial.dtype)?;
+        let dtypes = |to: &CubeArg| -> Result<_> {
+            Ok([storage_type(OP, client, partial.dtype)?, storage_type(OP, client, to.dtype)?])
+        };
         let (sizes, head_dim) = (|| sizes(p, 1, None), p.head_dim as u32);
         let mut outputs = outputs.to_vec();
         // Groups of no elements have no work, and no device accepts an empty grid.
@@ -186,7 +190,7 @@ impl Kernel for SumPartials {
                     runs,
                     head_dim,
                     entries,
-                    dtype,
+                    dtypes(q)?,
                 );
             }
             if let Some(bias) = bias {
@@ -202,7 +206,7 @@ impl Kernel for SumPartials {
                     sizes(),
                     runs,
                     entries,
-                    dtype,
+                    dtypes(bias)?,
                 );
             }
             if let Some(pad) = pad {
@@ -218,7 +222,7 @@ impl Kernel for SumPartials {
                     runs,
                     head_dim,
                     entries,
-                    dtype,
+                    dtypes(pad)?,
                 );
             }
         }

@@ -158,7 +158,7 @@ fn gradients_on_matrix_units_match_the_twin_with_the_same_bits_each_time() {
         let given: Vec<&Tensor> = xs[..2].iter().chain(&results).chain([&dy]).chain(&xs[2..]).collect();
         for wanted in [true, false] {
             let has_bias = problem.bias != BiasKind::None;
-            let partials = Partials::new(&problem, [wanted, wanted && has_bias, wanted && pad]);
+            let partials = Partials::new(&problem, [wanted, wanted && has_bias, wanted && pad], Device::Cpu);
             let tile = GradientTile { ldmatrix: wanted, ..tile };
             let kernel = BackwardWith { kernel: Backward { forward, partials }, tile };
             let (actual, expected) = (outputs(&kernel, &given, cuda), outputs(&kernel, &given, Device::Cpu));

@@ -1,4 +1,4 @@
-//! The second pass of the gradients that all windows share: one unit an entry, adding the runs in order.
+//! The last pass of the gradients that all windows share: one unit an entry, from the sums of the runs.
 
 use cubecl::prelude::*;
 use swinstyle_kit::attention::cube::Map;
@@ -7,14 +7,14 @@ use super::{Sizes, backward::Runs};
 
 /// The bias table's gradient: all pairs of cells at one relative position.
 #[cube(launch_unchecked)]
-pub(crate) fn sum_table<F: Float>(
-    partial: &Array<F>,   // [runs, heads, row]
+pub(crate) fn sum_table<P: Float, F: Float>(
+    partial: &Array<P>,   // [runs, heads, row]
     table: &mut Array<F>, // [(2wh − 1)(2ww − 1), heads]
     m: &Map,
     s: &Sizes,
     r: &Runs,
     entries: u32,
-    #[define(F)] _dtype: StorageType,
+    #[define(P, F)] _dtypes: [StorageType; 2],
 ) {
     let at = ABSOLUTE_POS as u32;
     if at >= entries {
@@ -41,13 +41,13 @@ pub(crate) fn sum_table<F: Float>(
 
 /// The padded token's gradient; its query has none.
 #[cube(launch_unchecked)]
-pub(crate) fn sum_padding<F: Float>(
-    partial: &Array<F>, // [runs, heads, row]
+pub(crate) fn sum_padding<P: Float, F: Float>(
+    partial: &Array<P>, // [runs, heads, row]
     pad: &mut Array<F>, // [3C]
     s: &Sizes,
     r: &Runs,
     head_dim: u32,
-    #[define(F)] _dtype: StorageType,
+    #[define(P, F)] _dtypes: [StorageType; 2],
 ) {
     let at = ABSOLUTE_POS as u32;
     let channels = s.heads * head_dim;

@@ -5,7 +5,10 @@ mod forms;
 use cubecl::prelude::*;
 use swinstyle_kit::{
     Blueprint as _, Problem as _,
-    attention::cube::{check_lengths, map},
+    attention::{
+        add_runs,
+        cube::{check_lengths, map},
+    },
     glue,
     tuning::{Place, choose},
 };
@@ -142,8 +145,13 @@ impl Kernel for SumPartials {
         let [partial] = inputs else { return Err(wrong_count()) };
         let (p, units) = (&self.problem, CubeDim::new_1d(UNITS));
         let grid = |entries: usize| glue::grid(entries.div_ceil(UNITS as usize));
+        let partial = add_runs(client, partial, 1, &self.partials.chunks)?;
+        let added = Partials { chunks: self.partials.chunks.added(), ..self.partials };
         let mut outputs = outputs.to_vec();
         let [table, pad] = self.wanted(&mut outputs);
+        let dtypes = |to: &CubeArg| -> Result<_> {
+            Ok([storage_type(OP, client, partial.dtype)?, storage_type(OP, client, to.dtype)?])
+        };
         // SAFETY: units beyond the entries return; runs, heads and cells stay in the partial sums' shape.
         unsafe {
             if let Some(table) = table {
@@ -155,9 +163,9 @@ impl Kernel for SumPartials {
                     table.array(),
                     map(&p.windows),
                     sizes(p, 1, false),
-                    runs(p, &self.partials),
+                    runs(p, &added),
                     table.len as u32,
-                    storage_type(OP, client, table.dtype)?,
+                    dtypes(table)?,
                 );
             }
             if let Some(pad) = pad {
@@ -168,9 +176,9 @@ impl Kernel for SumPartials {
                     partial.array(),
                     pad.array(),
                     sizes(p, 1, false),
-                    runs(p, &self.partials),
+                    runs(p, &added),
                     p.head_dim as u32,
-                    storage_type(OP, client, pad.dtype)?,
+                    dtypes(pad)?,
                 );
             }
         }

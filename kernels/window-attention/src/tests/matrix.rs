@@ -132,7 +132,7 @@ fn gradients_on_matrix_units_match_the_twin_with_the_same_bits_each_time() {
             let dy =
                 uniform("cotangent", forward[0].shape(), DType::F32, Device::Cpu).unwrap().to_dtype(dtype).unwrap();
             let given: Vec<_> = [&qkv, &table, &forward[0], &forward[1], &dy].into_iter().chain(pad).collect();
-            let partials = Partials::new(&problem, padded, padded);
+            let partials = Partials::new(&problem, padded, padded, Device::Cpu);
             let tile = GradientTile { ldmatrix: padded, ..tile };
             let kernel = BackwardWith { kernel: Backward { problem, partials }, tile };
             let run = |device: Device| -> Vec<Vec<f64>> {
