@@ -87,7 +87,8 @@ impl Generator {
                 return Err(TensorError::shape("synthesis", detail).into());
             }
         };
-        let w_plus = &w_plus.to_dtype(p.get("input.input")?.dtype())?;
+        // The equalised learning rate of all affine maps at once: their weights have unit variance.
+        let w_plus = w_plus.to_dtype(p.get("input.input")?.dtype())?.scale(1.0 / (d as f64).sqrt())?;
         let style = |i: usize| -> Result<Tensor> { Ok(w_plus.slice(1, i, 1)?.reshape(&[n, d])?) };
         let filter = separable_filter(&FIR, w_plus.dtype(), w_plus.device())?;
         let wide_filter = match w_plus.dtype().wide() {
@@ -103,7 +104,7 @@ impl Generator {
 
         let c4 = self.config.channels.at(4);
         let input = p.get("input.input")?.broadcast_to(&[n, 4, 4, c4])?;
-        let layer = Layer { p, filter: &filter, wide_filter: &wide_filter, style_dim: d };
+        let layer = Layer { p, filter: &filter, wide_filter: &wide_filter };
         let mut x = layer.styled("conv1", &input, &style(0)?, noise_of(0)?, 1)?;
         let mut image = layer.to_rgb("to_rgb1", &x, &style(1)?, None)?;
         keep("x4".into(), &x);
@@ -141,15 +142,14 @@ struct Layer<'a> {
     filter: &'a Tensor,
     /// The filter in the type of the image.
     wide_filter: &'a Tensor,
-    style_dim: usize,
 }
 
 impl Layer<'_> {
-    /// The affine map A of the paper's Figure 2: w `[N, D]` to the scales of the input channels `[N, I]`.
+    /// The affine map A of the paper's Figure 2: w/√D `[N, D]` to the scales of the input channels `[N, I]`.
     fn style(&self, name: &str, w: &Tensor) -> Result<Tensor> {
         let weight = self.p.get(&format!("{name}.conv.modulation.weight"))?;
         let bias = self.p.get(&format!("{name}.conv.modulation.bias"))?;
-        Ok(w.scale(1.0 / (self.style_dim as f64).sqrt())?.linear(weight, Some(bias))?)
+        Ok(w.linear(weight, Some(bias))?)
     }
 
     /// Parameters of a convolution without resampling and demodulation. The equalised learning rate stores weights with unit

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::{Position, activate};
+use super::activate;
 
 /// Decided at run time: none of it is in the inner loop, and each choice made at compile time would double the kernels that a
 /// network compiles.
@@ -26,7 +26,7 @@ pub(crate) struct Around {
 #[cube]
 pub(crate) fn finish<F: Float, O: Size>(
     sum: Vector<f32, O>,
-    p: &Position,
+    image: u32,
     pixel: u32,
     n: u32,
     out_vectors: u32,
@@ -34,10 +34,10 @@ pub(crate) fn finish<F: Float, O: Size>(
     noise: &Array<F>,           // [N or 1, OH, OW]
     bias: &Array<Vector<F, O>>, // [O]
     a: &Around,
-) -> Vector<F, O> {
+) -> Vector<f32, O> {
     let mut z = sum;
     if a.post > 0 {
-        z *= Vector::<f32, O>::cast_from(post[(p.image * out_vectors + n) as usize]);
+        z *= Vector::<f32, O>::cast_from(post[(image * out_vectors + n) as usize]);
     }
     if a.noise > 0 {
         z += Vector::<f32, O>::new(f32::cast_from(noise[(pixel % a.noise) as usize]));
@@ -45,5 +45,5 @@ pub(crate) fn finish<F: Float, O: Size>(
     if a.bias > 0 {
         z += Vector::<f32, O>::cast_from(bias[n as usize]);
     }
-    Vector::cast_from(activate::<O>(z, a.slope, a.gain, a.bound))
+    activate::<O>(z, a.slope, a.gain, a.bound)
 }

@@ -7,27 +7,28 @@
 use cubecl::prelude::*;
 
 use super::{
-    Phase, Position,
+    Part, Phase, Position,
     around::{Around, finish},
     output_pixel,
 };
 use crate::tune::UnitTile;
 
 #[cube(launch_unchecked)]
-pub(crate) fn conv<F: Float, I: Size, O: Size>(
+pub(crate) fn conv<F: Float, Y: Float, I: Size, O: Size>(
     x: &Array<Vector<F, I>>,      // [N, H, W, I]
     weight: &Array<Vector<F, O>>, // [kh, kw, I, O]
     pre: &Array<Vector<F, I>>,    // [N, I], if a.pre
     post: &Array<Vector<F, O>>,   // [N, O], if there is one
     noise: &Array<F>,             // [N or 1, OH, OW], scaled by its strength, if there is one
     bias: &Array<Vector<F, O>>,   // [O], if there is one
-    y: &mut Array<Vector<F, O>>,  // [N, OH, OW, O]
+    y: &mut Array<Vector<Y, O>>,  // [parts, N, OH, OW, O]
     g: &Phase,
     a: &Around,
     in_vectors: u32,
     out_vectors: u32,
+    share: u32, // slabs of input channels in a part
     #[comptime] b: UnitTile,
-    #[define(F)] _dtype: StorageType,
+    #[define(F, Y)] _dtypes: [StorageType; 2],
 ) {
     let units_n = comptime![b.channel_units];
     let units_m = comptime![b.units() / b.channel_units];
@@ -40,13 +41,14 @@ pub(crate) fn conv<F: Float, I: Size, O: Size>(
     let mut w_tile = SharedMemory::<Vector<f32, O>>::new(comptime![depth * in_width * units_n]);
 
     let unit = UNIT_POS as usize;
-    let cube = CUBE_POS as u32;
     let blocks_n = out_vectors.div_ceil(units_n as u32);
-    let first_position = cube / blocks_n * comptime![b.tile_pixels() as u32];
-    let first_vector = cube % blocks_n * units_n as u32;
-    if first_position >= g.positions {
+    let blocks = g.positions.div_ceil(comptime![b.tile_pixels() as u32]) * blocks_n;
+    let part = Part::of(CUBE_POS as u32, blocks, in_vectors.div_ceil(depth as u32), share, g);
+    if !part.exists {
         terminate!();
     }
+    let first_position = part.cube / blocks_n * comptime![b.tile_pixels() as u32];
+    let first_vector = part.cube % blocks_n * units_n as u32;
 
     // The input positions of the vectors that this unit loads in every step, at tap 0; far outside where there is none.
     let loads = comptime![(b.tile_pixels() * b.depth).div_ceil(b.units())];
@@ -72,12 +74,11 @@ pub(crate) fn conv<F: Float, I: Size, O: Size>(
     }
 
     let in_channels = in_vectors * in_width as u32;
-    let slabs = in_vectors.div_ceil(depth as u32);
     for tap_y in 0..g.taps_y {
         for tap_x in 0..g.taps_x {
             let tap_row = g.weight_y + tap_y as i32 * g.weight_step;
             let tap = tap_row * g.kernel_width + g.weight_x + tap_x as i32 * g.weight_step;
-            for slab in 0..slabs {
+            for slab in part.first_slab..part.first_slab + part.slabs {
                 #[unroll]
                 for l in 0..loads {
                     let at = unit + l * comptime![b.units()];
@@ -138,8 +139,8 @@ pub(crate) fn conv<F: Float, I: Size, O: Size>(
         if index < g.positions && n < out_vectors {
             let p = Position::of(index, g);
             let pixel = output_pixel(&p, g);
-            y[(pixel * out_vectors + n) as usize] =
-                finish::<F, O>(sums[m], &p, pixel, n, out_vectors, post, noise, bias, a);
+            let v = finish::<F, O>(sums[m], p.image, pixel, n, out_vectors, post, noise, bias, a);
+            y[((part.first_pixel + pixel) * out_vectors + n) as usize] = Vector::cast_from(v);
         }
     }
 }

@@ -64,6 +64,38 @@ pub(crate) fn output_pixel(p: &Position, g: &Phase) -> u32 {
     (p.image * g.out_height + y) * g.out_width + x
 }
 
+/// The part of the sum over input channels that a cube owns, where few cubes cannot keep a device busy: every part writes an image of its
+/// own, and [`pointwise::finish_parts`] adds them.
+#[derive(CubeType, Clone, Copy)]
+pub(crate) struct Part {
+    /// Whether there is one.
+    pub(crate) exists: bool,
+    /// The cube's number among those of the part.
+    pub(crate) cube: u32,
+    /// Slabs of input channels.
+    pub(crate) first_slab: u32,
+    pub(crate) slabs: u32,
+    /// Pixels before its image.
+    pub(crate) first_pixel: u32,
+}
+
+#[cube]
+impl Part {
+    /// That of a cube, of `blocks` a part, with `slabs` in all and `share` of them in a part.
+    pub(crate) fn of(cube: u32, blocks: u32, slabs: u32, share: u32, g: &Phase) -> Part {
+        let part = cube / blocks;
+        let first_slab = part * share;
+        let images = g.positions / (g.rows * g.columns);
+        Part {
+            exists: first_slab < slabs,
+            cube: cube % blocks,
+            first_slab,
+            slabs: select(first_slab + share < slabs, share, slabs - first_slab),
+            first_pixel: part * images * g.out_height * g.out_width,
+        }
+    }
+}
+
 /// `gain · (z > 0 ? z : slope·z)`, within ±bound unless that is 0; NaN stays NaN.
 #[cube]
 pub(crate) fn activate<N: Size>(z: Vector<f32, N>, slope: f32, gain: f32, bound: f32) -> Vector<f32, N> {

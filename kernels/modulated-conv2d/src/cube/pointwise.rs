@@ -1,8 +1,11 @@
-//! The memory-bound kernels: epilogue and its gradient, dots over pixels, sums of parts, small changes of weights and noise.
+//! The memory-bound kernels: the end of a convolution in parts, epilogue and its gradient, dots over pixels, sums of parts, small changes of weights and noise.
 
 use cubecl::prelude::*;
 
-use super::activate;
+use super::{
+    activate,
+    around::{Around, finish},
+};
 
 /// `act(x + noise + bias)`, one vector of channels a unit.
 #[cube(launch_unchecked)]
@@ -90,6 +93,34 @@ pub(crate) fn epilogue_gradient<F: Float, N: Size>(
             partial[(2 * kind + index) as usize] = by_noise;
         }
     }
+}
+
+/// y of a convolution from the sums of its parts over input channels, which are added in order.
+#[cube(launch_unchecked)]
+pub(crate) fn finish_parts<F: Float, N: Size>(
+    sums: &Array<Vector<f32, N>>, // [parts, N, pixels, O]
+    post: &Array<Vector<F, N>>,   // [N, O], if there is one
+    noise: &Array<F>,             // [N or 1, pixels], scaled by its strength, if there is one
+    bias: &Array<Vector<F, N>>,   // [O], if there is one
+    y: &mut Array<Vector<F, N>>,  // [N, pixels, O]
+    a: &Around,
+    vectors: u32,
+    out_vectors: u32,
+    pixels: u32,
+    parts: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at >= vectors {
+        terminate!();
+    }
+    let mut sum = Vector::<f32, N>::new(0.0);
+    for part in 0..parts {
+        sum += sums[(part * vectors + at) as usize];
+    }
+    let pixel = at / out_vectors;
+    let v = finish::<F, N>(sum, pixel / pixels, pixel, at % out_vectors, out_vectors, post, noise, bias, a);
+    y[at as usize] = Vector::cast_from(v);
 }
 
 /// Partial sums of `a·b` over `span` pixels a unit, and with `scaled` `a ⊙ s`.

@@ -9,7 +9,7 @@ use swinstyle_tensor::{DType, Device, Tensor, grad};
 use super::{data, label};
 use crate::{Blueprint, ConvGeometry, Fused, LeakyRelu, Problem, conv2d_weight_grad, fused_conv2d, noise_bias_act};
 
-/// Channels that are and are not whole vectors, more than one tile each way, and every kind of geometry.
+/// Channels that are and are not whole vectors, or are cut into unequal parts, more than one tile each way, and every kind of geometry.
 fn problems() -> Vec<Problem> {
     let make = |batch, i, o, input: [usize; 2], g: ConvGeometry| {
         let [kh, kw] = g.kernel;
@@ -23,6 +23,8 @@ fn problems() -> Vec<Problem> {
         make(1, 24, 24, [9, 7], ConvGeometry::convolution([3, 3], [9, 7], 2, 0).unwrap()),
         make(2, 5, 7, [6, 4], odd),
         make(1, 7, 3, [4, 5], ConvGeometry::same([1, 1], [4, 5])),
+        make(2, 76, 20, [3, 4], ConvGeometry::same([3, 3], [3, 4])),
+        make(1, 100, 12, [3, 2], ConvGeometry::transposed([3, 3], [3, 2], 2).unwrap()),
     ]
 }
 

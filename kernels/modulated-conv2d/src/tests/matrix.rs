@@ -58,7 +58,8 @@ const fn tile(planes: [usize; 2], fragments: [usize; 2], depth: usize) -> Matrix
     MatrixTile { planes_down, planes_across, rows, columns, depth, ldmatrix: false }
 }
 
-/// Channels that end within a fragment and within a step, positions that end within a tile, every kind of geometry; tiles with one and
+/// Channels that end within a fragment and within a step, or are cut into unequal parts, positions that end within a tile, every kind of
+/// geometry; tiles with one and
 /// several planes and fragments each way, the largest and the smallest that are chosen, and every depth.
 fn problems() -> Vec<(Problem, MatrixTile)> {
     let make = |batch, i, o, input: [usize; 2], g: ConvGeometry| {
@@ -67,7 +68,7 @@ fn problems() -> Vec<(Problem, MatrixTile)> {
     };
     vec![
         (make(2, 24, 40, [5, 4], ConvGeometry::same([3, 3], [5, 4])), tile([2, 1], [1, 2], 32)),
-        (make(1, 40, 24, [3, 4], ConvGeometry::transposed([3, 3], [3, 4], 2).unwrap()), tile([1, 1], [1, 1], 16)),
+        (make(1, 72, 24, [3, 4], ConvGeometry::transposed([3, 3], [3, 4], 2).unwrap()), tile([1, 1], [1, 1], 16)),
         (make(2, 16, 48, [7, 5], ConvGeometry::convolution([3, 3], [7, 5], 2, 1).unwrap()), tile([2, 2], [2, 2], 64)),
         (make(1, 24, 136, [11, 13], ConvGeometry::same([1, 1], [11, 13])), tile([2, 4], [4, 2], 32)),
         (make(1, 72, 16, [6, 6], ConvGeometry::same([1, 1], [6, 6])), tile([4, 2], [2, 2], 32)),

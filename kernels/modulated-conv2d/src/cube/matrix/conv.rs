@@ -8,7 +8,7 @@ use swinstyle_tensor::cube::fragments::{EDGE, MatrixTile, PLANE, WIDTH, multiply
 
 use super::{
     super::{
-        Phase, Position,
+        Part, Phase, Position,
         around::{Around, finish},
         output_pixel,
     },
@@ -16,20 +16,21 @@ use super::{
 };
 
 #[cube(launch_unchecked)]
-pub(crate) fn conv_matrix<F: Float, N: Size>(
+pub(crate) fn conv_matrix<F: Float, Y: Float, N: Size>(
     x: &Array<Vector<F, N>>,      // [N, H, W, I]
     weight: &Array<Vector<F, N>>, // [kh, kw, I, O]
     pre: &Array<Vector<F, N>>,    // [N, I], if a.pre
     post: &Array<Vector<F, N>>,   // [N, O], if there is one
     noise: &Array<F>,             // [N or 1, OH, OW], scaled by its strength, if there is one
     bias: &Array<Vector<F, N>>,   // [O], if there is one
-    y: &mut Array<Vector<F, N>>,  // [N, OH, OW, O]
+    y: &mut Array<Vector<Y, N>>,  // [parts, N, OH, OW, O]
     g: &Phase,
     a: &Around,
     in_vectors: u32,
     out_vectors: u32,
+    share: u32, // slabs of input channels in a part
     #[comptime] b: MatrixTile,
-    #[define(F)] _dtype: StorageType,
+    #[define(F, Y)] _dtypes: [StorageType; 2],
 ) {
     let units = comptime!(b.units());
     let (left, right) = comptime!((b.left(false), b.right(false)));
@@ -43,13 +44,14 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
     let mut patches = patches::<N>(b);
 
     let unit = UNIT_POS as usize;
-    let cube = CUBE_POS as u32;
     let blocks_n = out_vectors.div_ceil(wide as u32);
-    let first_position = cube / blocks_n * comptime!(b.tile_rows() as u32);
-    let first_vector = cube % blocks_n * wide as u32;
-    if first_position >= g.positions {
+    let blocks = g.positions.div_ceil(comptime!(b.tile_rows() as u32)) * blocks_n;
+    let part = Part::of(CUBE_POS as u32, blocks, in_vectors.div_ceil(deep as u32), share, g);
+    if !part.exists {
         terminate!();
     }
+    let first_position = part.cube / blocks_n * comptime!(b.tile_rows() as u32);
+    let first_vector = part.cube % blocks_n * wide as u32;
 
     // Input positions of the vectors that this unit loads in every step, at tap 0; far outside where there is none.
     let x_loads = comptime!(b.tile_rows() * b.depth / WIDTH / b.units());
@@ -77,14 +79,13 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
     let mut sums = zeros(b);
 
     let in_channels = in_vectors * WIDTH as u32;
-    let slabs = in_vectors.div_ceil(deep as u32);
-    let steps = g.taps_y * g.taps_x * slabs;
+    let steps = g.taps_y * g.taps_x * part.slabs;
     // Step 0 only fills the tiles; step s multiplies what step s − 1 brought.
     for s in 0..steps + 1 {
         let fetches = s < steps;
         if fetches {
-            let tap = s / slabs;
-            let slab = s % slabs;
+            let tap = s / part.slabs;
+            let slab = part.first_slab + s % part.slabs;
             let tap_y = tap / g.taps_x;
             let tap_x = tap % g.taps_x;
             let tap_row = g.weight_y + tap_y as i32 * g.weight_step;
@@ -158,8 +159,8 @@ pub(crate) fn conv_matrix<F: Float, N: Size>(
             let sum = spread::<N>(sums.index(comptime!(r * b.columns + c)), &mut patches, plane, lane, b);
             let n = first_vector + ((plane_column + comptime!(c * EDGE)) / WIDTH + lane % 2) as u32;
             if index < g.positions && n < out_vectors {
-                y[(pixel * out_vectors + n) as usize] =
-                    finish::<F, N>(sum, &p, pixel, n, out_vectors, post, noise, bias, a);
+                let v = finish::<F, N>(sum, p.image, pixel, n, out_vectors, post, noise, bias, a);
+                y[((part.first_pixel + pixel) * out_vectors + n) as usize] = Vector::cast_from(v);
             }
         }
     }
