@@ -4,6 +4,7 @@
 //! overlap; how long the pass takes undisturbed is measured apart. On a GPU a kernel's time then holds the way to the device
 //! and back: for kernels of microseconds use the vendor's profiler. Ceilings are those of `swinstyle kernels bench`.
 
+mod labels;
 mod page;
 mod roofline;
 mod trace;
@@ -11,6 +12,7 @@ mod trace;
 use std::{collections::BTreeMap, fmt, path::Path, time::Instant};
 
 use anyhow::Result;
+use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::json;
 use swinstyle_data::picture::write_atomic;
@@ -73,12 +75,14 @@ impl Steady {
 
 impl fmt::Display for Steady {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (fresh, uploaded) = (mebibytes(self.fresh_bytes), mebibytes(self.uploaded));
+        let [fresh, downloaded, uploaded] = [self.fresh_bytes, self.downloaded, self.uploaded].map(HumanBytes);
+        let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         write!(
             f,
-            "undisturbed it takes {fresh} MiB of fresh memory, waits {} times for the device, reads back {} tensors of {} bytes and sends {} of \
-             {uploaded} MiB",
-            self.waits, self.downloads, self.downloaded, self.uploads
+            "undisturbed it takes {fresh} of fresh memory, waits {} for the device, reads back {} ({downloaded}) and sends {} ({uploaded})",
+            plural(self.waits, "time"),
+            plural(self.downloads, "tensor"),
+            plural(self.uploads, "tensor"),
         )
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::Row;
+use super::{
+    Row,
+    labels::{self, Point},
+};
 use crate::bench::Ceilings;
 
 /// Size and margins in pixels.
@@ -94,22 +97,28 @@ pub(super) fn svg(rows: &[Row], ceilings: &Ceilings) -> String {
         y.at(flops) - 8.0
     );
     let drawn = rows.iter().filter(|r| r.share >= SMALLEST && r.bytes > 0 && r.flops > 0);
-    let mut labels: Vec<[f64; 2]> = Vec::new();
-    for (i, r) in drawn.enumerate() {
-        let (cx, cy) = (x.at(r.flops as f64 / r.bytes as f64), y.at(r.gflops));
-        let (radius, hue) = (3.0 + 30.0 * r.share.sqrt(), i * 47 % 360);
-        // Labels give way downwards to those that stand already.
-        let mut at = cy + 4.0;
-        while labels.iter().any(|[lx, ly]| (lx - cx).abs() < 170.0 && (ly - at).abs() < 13.0) {
-            at += 13.0;
+    let points: Vec<Point> = drawn
+        .map(|r| Point {
+            center: [x.at(r.flops as f64 / r.bytes as f64), y.at(r.gflops)],
+            radius: 3.0 + 30.0 * r.share.sqrt(),
+            name: format!("{} {:.0} %", r.kernel, 100.0 * r.share),
+        })
+        .collect();
+    // The ceiling's text is in the way too.
+    let ceiling = [x.end - 250.0, y.at(flops) - 22.0, x.end, y.at(flops) + 2.0];
+    let labels = labels::place(&points, [x.start, y.end, x.end, y.start], &[ceiling]);
+    for (i, (point, label)) in points.iter().zip(labels).enumerate() {
+        let (Point { center: [cx, cy], radius, name }, hue) = (point, i * 47 % 360);
+        if let Some([[x1, y1], [x2, y2]]) = label.leader {
+            let _ = write!(
+                s,
+                r##"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="#8b95a1" stroke-width="0.8"/>"##
+            );
         }
-        labels.push([cx, at]);
-        let (anchor, tx) = if cx > x.end - 190.0 { ("end", cx - radius - 4.0) } else { ("start", cx + radius + 4.0) };
+        let [tx, ty] = label.at;
         let _ = write!(
             s,
-            r##"<circle cx="{cx:.1}" cy="{cy:.1}" r="{radius:.1}" fill="hsl({hue}, 65%, 50%)" fill-opacity="0.55" stroke="hsl({hue}, 65%, 35%)"/><text x="{tx:.1}" y="{at:.1}" text-anchor="{anchor}" fill="#1d2733">{} {:.0} %</text>"##,
-            r.kernel,
-            100.0 * r.share
+            r##"<circle cx="{cx:.1}" cy="{cy:.1}" r="{radius:.1}" fill="hsl({hue}, 65%, 50%)" fill-opacity="0.55" stroke="hsl({hue}, 65%, 35%)"/><text x="{tx:.1}" y="{ty:.1}" fill="#1d2733" stroke="white" stroke-width="3" paint-order="stroke">{name}</text>"##
         );
     }
     s.push_str("</svg>\n");
