@@ -41,14 +41,15 @@ fn across<N: Size>(v: Vector<f32, N>) -> f32 {
 #[cube(launch_unchecked)]
 pub(crate) fn forward<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,      // [rows, C]
-    weight: &Array<Vector<F, N>>, // [C]
-    bias: &Array<Vector<F, N>>,   // [C]
+    weight: &Array<Vector<F, N>>, // [C], if affine
+    bias: &Array<Vector<F, N>>,   // [C], if affine
     y: &mut Array<Vector<F, N>>,  // [rows, C]
     mean: &mut Array<F>,          // [rows]
     rstd: &mut Array<F>,          // [rows]
     rows: usize,
     vectors: usize,
     epsilon: f32,
+    affine: u32,
     #[comptime] blueprint: Blueprint,
     #[define(F)] _dtype: StorageType,
 ) {
@@ -89,8 +90,11 @@ pub(crate) fn forward<F: Float, N: Size>(
     let mut i = UNIT_POS_X as usize;
     while i < end {
         let d = Vector::<f32, N>::cast_from(x[start + i]) - rough - rest;
-        let w = Vector::<f32, N>::cast_from(weight[i]);
-        y[start + i] = Vector::cast_from(d * Vector::new(inverse) * w + Vector::cast_from(bias[i]));
+        let mut v = d * Vector::new(inverse);
+        if affine > 0 {
+            v = v * Vector::cast_from(weight[i]) + Vector::cast_from(bias[i]);
+        }
+        y[start + i] = Vector::cast_from(v);
         i += units as usize;
     }
     if UNIT_POS_X == 0 && row < rows {
@@ -99,17 +103,33 @@ pub(crate) fn forward<F: Float, N: Size>(
     }
 }
 
+/// `g·w`, or g where there is no weight.
+#[cube]
+fn weighted<F: Float, N: Size>(
+    grad: Vector<F, N>,
+    weight: &Array<Vector<F, N>>,
+    i: usize,
+    affine: u32,
+) -> Vector<f32, N> {
+    let mut g = Vector::<f32, N>::cast_from(grad);
+    if affine > 0 {
+        g *= Vector::cast_from(weight[i]);
+    }
+    g
+}
+
 /// `dx = (g·w − mean(g·w) − n·mean(g·w·n)) / σ` with the normalised input n.
 #[cube(launch_unchecked)]
 pub(crate) fn gradient<F: Float, N: Size>(
     grad: &Array<Vector<F, N>>,   // [rows, C]
     x: &Array<Vector<F, N>>,      // [rows, C]
-    weight: &Array<Vector<F, N>>, // [C]
+    weight: &Array<Vector<F, N>>, // [C], if affine
     mean: &Array<F>,              // [rows]
     rstd: &Array<F>,              // [rows]
     dx: &mut Array<Vector<F, N>>, // [rows, C]
     rows: usize,
     vectors: usize,
+    affine: u32,
     #[comptime] blueprint: Blueprint,
     #[define(F)] _dtype: StorageType,
 ) {
@@ -128,7 +148,7 @@ pub(crate) fn gradient<F: Float, N: Size>(
     let mut tilt = Vector::<f32, N>::new(0.0);
     let mut i = UNIT_POS_X as usize;
     while i < end {
-        let gw = Vector::<f32, N>::cast_from(grad[start + i]) * Vector::cast_from(weight[i]);
+        let gw = weighted::<F, N>(grad[start + i], weight, i, affine);
         flat += gw;
         tilt += gw * (Vector::<f32, N>::cast_from(x[start + i]) - center) * inverse;
         i += units as usize;
@@ -138,7 +158,7 @@ pub(crate) fn gradient<F: Float, N: Size>(
 
     let mut i = UNIT_POS_X as usize;
     while i < end {
-        let gw = Vector::<f32, N>::cast_from(grad[start + i]) * Vector::cast_from(weight[i]);
+        let gw = weighted::<F, N>(grad[start + i], weight, i, affine);
         let normal = (Vector::<f32, N>::cast_from(x[start + i]) - center) * inverse;
         dx[start + i] = Vector::cast_from(inverse * (gw - flat - normal * tilt));
         i += units as usize;

@@ -117,36 +117,43 @@ pub(crate) struct Saved<'a, T> {
     pub(crate) rstd: &'a [T],
 }
 
-/// Gradients of x `[rows, C]`, weight `[C]` and bias `[C]` from that of y `[rows, C]`.
+/// The gradient of x `[rows, C]` from that of y `[rows, C]`, and those of weight and bias `[C]` where they are wanted.
 pub(crate) fn gradient<T: Scalar>(
     p: &Problem,
     grad: &[T],
     saved: &Saved<T>,
     dx: &mut [T],
-    dweight: &mut [T],
-    dbias: &mut [T],
+    of_affine: Option<[&mut [T]; 2]>,
 ) {
     let c = p.channels();
     let blocks = p.rows().div_ceil(BLOCK_ROWS);
-    let mut partial = vec![T::ZERO; blocks * 2 * c];
-    let work = |(block, (dx, sums)): (usize, (&mut [T], &mut [T]))| {
-        let (dweight, dbias) = sums.split_at_mut(c);
+    let mut partial = vec![T::ZERO; if of_affine.is_some() { blocks * 2 * c } else { 0 }];
+    let work = |block: usize, dx: &mut [T], mut sums: Option<(&mut [T], &mut [T])>| {
         simd::dispatch(
             #[inline(always)]
             || {
                 for (r, dx) in dx.chunks_exact_mut(c).enumerate() {
                     let row = block * BLOCK_ROWS + r;
                     let (grad, x) = (&grad[row * c..][..c], &saved.x[row * c..][..c]);
-                    row_gradient(grad, x, saved.weight, saved.mean[row], saved.rstd[row], dx, dweight, dbias);
+                    let (mean, rstd) = (saved.mean[row], saved.rstd[row]);
+                    row_gradient(grad, x, saved.weight, mean, rstd, dx);
+                    if let Some((dweight, dbias)) = &mut sums {
+                        add_affine(grad, x, mean, rstd, dweight, dbias);
+                    }
                 }
             },
         );
     };
-    if dx.len() < PARALLEL_MIN {
-        dx.chunks_mut(BLOCK_ROWS * c).zip(partial.chunks_mut(2 * c)).enumerate().for_each(work);
-    } else {
-        dx.par_chunks_mut(BLOCK_ROWS * c).zip(partial.par_chunks_mut(2 * c)).enumerate().for_each(work);
+    let with_sums = |(block, (dx, sums)): (usize, (&mut [T], &mut [T]))| work(block, dx, Some(sums.split_at_mut(c)));
+    match (of_affine.is_some(), dx.len() < PARALLEL_MIN) {
+        (true, true) => dx.chunks_mut(BLOCK_ROWS * c).zip(partial.chunks_mut(2 * c)).enumerate().for_each(with_sums),
+        (true, false) => {
+            dx.par_chunks_mut(BLOCK_ROWS * c).zip(partial.par_chunks_mut(2 * c)).enumerate().for_each(with_sums);
+        }
+        (false, true) => dx.chunks_mut(BLOCK_ROWS * c).enumerate().for_each(|(block, dx)| work(block, dx, None)),
+        (false, false) => dx.par_chunks_mut(BLOCK_ROWS * c).enumerate().for_each(|(block, dx)| work(block, dx, None)),
     }
+    let Some([dweight, dbias]) = of_affine else { return };
     dweight.fill(T::ZERO);
     dbias.fill(T::ZERO);
     simd::dispatch(
@@ -167,21 +174,11 @@ fn add<T: Scalar>(to: &mut [T], from: &[T]) {
     }
 }
 
-/// One row: its part of dx, added to the sums of its block.
+/// dx of one row.
 #[inline(always)]
-fn row_gradient<T: Scalar>(
-    grad: &[T],
-    x: &[T],
-    weight: &[T],
-    mean: T,
-    rstd: T,
-    dx: &mut [T],
-    dweight: &mut [T],
-    dbias: &mut [T],
-) {
+fn row_gradient<T: Scalar>(grad: &[T], x: &[T], weight: &[T], mean: T, rstd: T, dx: &mut [T]) {
     let c = dx.len();
     let (grad, x, weight) = (&grad[..c], &x[..c], &weight[..c]);
-    let (dweight, dbias) = (&mut dweight[..c], &mut dbias[..c]);
     let scale = T::ONE / T::from_f64(c as f64);
     // One sum a pass: two at once are vectorised across the pair.
     let flat = sum(
@@ -194,10 +191,17 @@ fn row_gradient<T: Scalar>(
         #[inline(always)]
         |[g, w, x]| g * w * ((x - mean) * rstd),
     ) * scale;
-    // One output a loop: the compiler gives up on telling more of them apart.
     for i in 0..c {
         dx[i] = rstd * (grad[i] * weight[i] - flat - (x[i] - mean) * rstd * tilt);
     }
+}
+
+/// Adds a row to the gradients of weight and bias.
+#[inline(always)]
+fn add_affine<T: Scalar>(grad: &[T], x: &[T], mean: T, rstd: T, dweight: &mut [T], dbias: &mut [T]) {
+    let c = dweight.len();
+    let (grad, x, dbias) = (&grad[..c], &x[..c], &mut dbias[..c]);
+    // One output a loop: the compiler gives up on telling more of them apart.
     for i in 0..c {
         dweight[i] = grad[i].mul_add((x[i] - mean) * rstd, dweight[i]);
     }

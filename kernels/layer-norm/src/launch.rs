@@ -17,13 +17,21 @@ use crate::{
     tune::Blueprint,
 };
 
-/// x `[.., C]`, weight `[C]`, bias `[C]` to y `[.., C]`, mean `[rows]`, 1/σ `[rows]`.
+/// x `[.., C]`, and if affine weight `[C]` and bias `[C]`, to y `[.., C]`, mean `[rows]`, 1/σ `[rows]`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Forward(pub(crate) Problem);
+pub(crate) struct Forward {
+    pub(crate) problem: Problem,
+    pub(crate) affine: bool,
+}
 
-/// The gradient of y, x, weight, mean and 1/σ to the gradients of x, weight and bias.
+/// The gradient of y, x, mean, 1/σ and if affine weight to the gradients of x, and if wanted weight and bias.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Gradient(pub(crate) Problem);
+pub(crate) struct Gradient {
+    pub(crate) problem: Problem,
+    pub(crate) affine: bool,
+    /// Weight's and bias's gradients are wanted.
+    pub(crate) sums: bool,
+}
 
 fn wrong_count(op: &'static str) -> TensorError {
     TensorError::shape(op, "a wrong number of inputs or outputs")
@@ -35,19 +43,25 @@ impl Kernel for Forward {
     }
 
     fn output_shapes(&self) -> Vec<Vec<usize>> {
-        let rows = self.0.rows();
-        vec![self.0.shape.clone(), vec![rows], vec![rows]]
+        let rows = self.problem.rows();
+        vec![self.problem.shape.clone(), vec![rows], vec![rows]]
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let [y, mean, rstd] = outputs else { return Err(wrong_count("layer_norm")) };
-        host::forward(&self.0, inputs[0], inputs[1], inputs[2], y, mean, rstd);
+        let ([x, affine @ ..], [y, mean, rstd]) = (inputs, outputs) else { return Err(wrong_count("layer_norm")) };
+        let c = self.problem.channels();
+        match affine {
+            [weight, bias] => host::forward(&self.problem, x, weight, bias, y, mean, rstd),
+            _ => host::forward(&self.problem, x, &vec![T::ONE; c], &vec![T::ZERO; c], y, mean, rstd),
+        }
         Ok(())
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        let ([x, weight, bias], [y, mean, rstd]) = (inputs, outputs) else { return Err(wrong_count("layer_norm")) };
-        let l = Launch::new("layer_norm", client, &self.0, y)?;
+        let ([x, affine @ ..], [y, mean, rstd]) = (inputs, outputs) else { return Err(wrong_count("layer_norm")) };
+        // Any buffer stands for an absent one, which is not read.
+        let [weight, bias] = if let [weight, bias] = affine { [weight, bias] } else { [x, x] };
+        let l = Launch::new("layer_norm", client, &self.problem, y)?;
         // SAFETY: the kernel reads and writes rows below `rows`, and vectors below `vectors` of each.
         unsafe {
             cube::forward::launch_unchecked::<R>(
@@ -63,7 +77,8 @@ impl Kernel for Forward {
                 rstd.array(),
                 l.rows,
                 l.vectors,
-                self.0.epsilon as f32,
+                self.problem.epsilon as f32,
+                u32::from(self.affine),
                 l.blueprint,
                 l.dtype,
             );
@@ -72,7 +87,7 @@ impl Kernel for Forward {
     }
 
     fn flops(&self) -> u64 {
-        self.0.flops()
+        self.problem.flops()
     }
 }
 
@@ -85,29 +100,30 @@ impl Kernel for Gradient {
     }
 
     fn output_shapes(&self) -> Vec<Vec<usize>> {
-        let c = self.0.channels();
-        vec![self.0.shape.clone(), vec![c], vec![c]]
+        let c = self.problem.channels();
+        let sums = if self.sums { vec![vec![c], vec![c]] } else { Vec::new() };
+        std::iter::once(self.problem.shape.clone()).chain(sums).collect()
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let [dx, dweight, dbias] = outputs else { return Err(wrong_count("layer_norm_grad")) };
-        let saved = Saved { x: inputs[1], weight: inputs[2], mean: inputs[3], rstd: inputs[4] };
-        host::gradient(&self.0, inputs[0], &saved, dx, dweight, dbias);
+        let ([grad, x, mean, rstd, weight @ ..], [dx, sums @ ..]) = (inputs, outputs) else {
+            return Err(wrong_count("layer_norm_grad"));
+        };
+        let ones = vec![T::ONE; if self.affine { 0 } else { self.problem.channels() }];
+        let weight = weight.first().copied().unwrap_or(&ones[..]);
+        let saved = Saved { x, weight, mean, rstd };
+        let sums = if let [dweight, dbias] = sums { Some([&mut **dweight, &mut **dbias]) } else { None };
+        host::gradient(&self.problem, grad, &saved, dx, sums);
         Ok(())
     }
 
     fn cube<R: Runtime>(&self, client: &ComputeClient<R>, inputs: &[CubeArg], outputs: &[CubeArg]) -> Result<()> {
-        let ([grad, x, weight, mean, rstd], [dx, dweight, dbias]) = (inputs, outputs) else {
+        let ([grad, x, mean, rstd, weight @ ..], [dx, sums @ ..]) = (inputs, outputs) else {
             return Err(wrong_count("layer_norm_grad"));
         };
-        let c = self.0.channels();
-        let l = Launch::new("layer_norm_grad", client, &self.0, dx)?;
-        let blocks = l.rows.div_ceil(BLOCK_ROWS);
-        // Partial sums stay in f32 whatever the storage: [blocks, 2, C].
-        let len = blocks * 2 * c;
-        let partial = scratch(client, len, DType::F32);
-        let (stage, units) = (glue::grid((blocks * l.vectors).div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS));
-        // SAFETY: rows and vectors are checked against `rows` and `vectors`, blocks against `blocks`, columns against 2·C.
+        let c = self.problem.channels();
+        let l = Launch::new("layer_norm_grad", client, &self.problem, dx)?;
+        // SAFETY: rows and vectors are checked against `rows` and `vectors`.
         unsafe {
             if l.rows > 0 {
                 cube::gradient::launch_unchecked::<R>(
@@ -117,15 +133,27 @@ impl Kernel for Gradient {
                     l.width,
                     grad.array(),
                     x.array(),
-                    weight.array(),
+                    // Any buffer stands for an absent one, which is not read.
+                    weight.first().unwrap_or(x).array(),
                     mean.array(),
                     rstd.array(),
                     dx.array(),
                     l.rows,
                     l.vectors,
+                    u32::from(self.affine),
                     l.blueprint,
                     l.dtype,
                 );
+            }
+        }
+        let [dweight, dbias] = sums else { return Ok(()) };
+        let blocks = l.rows.div_ceil(BLOCK_ROWS);
+        // Partial sums stay in f32 whatever the storage: [blocks, 2, C].
+        let partial = scratch(client, blocks * 2 * c, DType::F32);
+        let (stage, units) = (glue::grid((blocks * l.vectors).div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS));
+        // SAFETY: rows and vectors are checked against `rows` and `vectors`, blocks against `blocks`, columns against 2·C.
+        unsafe {
+            if l.rows > 0 {
                 cube::weight_gradient_blocks::launch_unchecked::<R>(
                     client,
                     stage,
@@ -159,7 +187,7 @@ impl Kernel for Gradient {
     }
 
     fn flops(&self) -> u64 {
-        2 * self.0.flops()
+        2 * self.problem.flops()
     }
 }
 

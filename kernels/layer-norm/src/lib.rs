@@ -12,7 +12,6 @@ pub use problem::Problem;
 pub use tune::Blueprint;
 
 use launch::{Forward, Gradient};
-use swinstyle_kit::Problem as _;
 use swinstyle_tensor::{Backward, Result, Tensor, TensorError, launch};
 
 const OP: &str = "layer_norm";
@@ -30,8 +29,7 @@ pub fn layer_norm(
     bias: &Tensor,   // [C]
     epsilon: f64,
 ) -> Result<Tensor> {
-    let problem = Problem { shape: x.shape().to_vec(), epsilon };
-    problem.validate()?;
+    let problem = Problem::new(x.shape(), epsilon)?;
     let c = [problem.channels()];
     if weight.shape() != c || bias.shape() != c {
         let detail = format!(
@@ -42,14 +40,32 @@ pub fn layer_norm(
         );
         return Err(TensorError::shape(OP, detail));
     }
-    let mut outputs = launch(&Forward(problem.clone()), &[x, weight, bias])?.into_iter();
+    run(problem, &[x, weight, bias])
+}
+
+/// `(x − mean) / √(variance + ε)`: [`layer_norm`] without weight and bias. PyTorch: `F.layer_norm(x, [C], eps=epsilon)`.
+///
+/// Errors: an empty last axis, an ε that is negative or not finite.
+pub fn normalize(x: &Tensor, epsilon: f64) -> Result<Tensor> {
+    run(Problem::new(x.shape(), epsilon)?, &[x])
+}
+
+/// Of x, or of x, weight and bias.
+fn run(problem: Problem, inputs: &[&Tensor]) -> Result<Tensor> {
+    let affine = inputs.len() > 1;
+    let mut outputs = launch(&Forward { problem: problem.clone(), affine }, inputs)?.into_iter();
     let (Some(y), Some(mean), Some(rstd)) = (outputs.next(), outputs.next(), outputs.next()) else {
         return Err(TensorError::shape(OP, "three outputs expected"));
     };
-    Ok(y.taped(OP, &[x, weight, bias], move |b| {
-        let grads = launch(&Gradient(problem.clone()), &[b.grad, &b.inputs[0], &b.inputs[1], &mean, &rstd])?;
-        let parents = [b.grad, &b.inputs[0], &b.inputs[1]];
-        Ok(grads.into_iter().map(|g| Some(g.taped("layer_norm_grad", &parents, second_derivative))).collect())
+    Ok(y.taped(OP, inputs, move |b| {
+        // What no input wants is not summed.
+        let sums = b.needs[1..].contains(&true);
+        let mut given = vec![b.grad, &b.inputs[0], &mean, &rstd];
+        given.extend(b.inputs.get(1));
+        let mut grads = launch(&Gradient { problem: problem.clone(), affine, sums }, &given)?.into_iter();
+        let parents: Vec<&Tensor> = std::iter::once(b.grad).chain(b.inputs.iter().take(2)).collect();
+        let mut next = || grads.next().map(|g| g.taped("layer_norm_grad", &parents, second_derivative));
+        Ok(b.inputs.iter().map(|_| next()).collect())
     }))
 }
 

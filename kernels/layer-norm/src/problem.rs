@@ -12,6 +12,13 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// That of an input; errors as [`validate`](swinstyle_kit::Problem::validate) has them.
+    pub(crate) fn new(shape: &[usize], epsilon: f64) -> Result<Self> {
+        let problem = Self { shape: shape.to_vec(), epsilon };
+        swinstyle_kit::Problem::validate(&problem)?;
+        Ok(problem)
+    }
+
     /// C, the length of the last axis.
     pub fn channels(&self) -> usize {
         self.shape.last().copied().unwrap_or(0)

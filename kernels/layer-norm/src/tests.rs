@@ -6,7 +6,7 @@ use swinstyle_kit::{
 };
 use swinstyle_tensor::{DType, Device, Tensor, TensorError, grad};
 
-use crate::layer_norm;
+use crate::{layer_norm, normalize};
 
 const CPU: Device = Device::Cpu;
 
@@ -167,4 +167,24 @@ fn bad_input_is_an_error_that_names_the_values() {
     let y = layer_norm(&none, &w, &b, 1e-5).unwrap();
     let g = grad(&[(&y, None)], &[&w, &b], false).unwrap();
     assert_eq!(g[0].as_ref().unwrap().to_vec().unwrap(), [0.0; 3]);
+}
+
+#[test]
+fn without_weight_and_bias_it_is_as_with_ones_and_zeros() {
+    let c = 24;
+    for device in [CPU, wgpu()] {
+        let full = |v: f64| Tensor::full(v, &[c], DType::F32, device).unwrap();
+        let x = uniform("x", &[70, c], DType::F32, device).unwrap();
+        let cotangent = uniform("cotangent", &[70, c], DType::F32, device).unwrap();
+        let of = |f: &dyn Fn(&Tensor) -> Tensor| {
+            let x = x.as_leaf();
+            let y = f(&x);
+            let dx = grad(&[(&y, Some(&cotangent))], &[&x], false).unwrap().remove(0).unwrap();
+            [y.to_vec().unwrap(), dx.to_vec().unwrap()]
+        };
+        // The weight has a gradient of its own here, which must not change that of x.
+        let affine = of(&|x| layer_norm(x, &full(1.0).as_leaf(), &full(0.0), 1e-6).unwrap());
+        assert_eq!(of(&|x| normalize(x, 1e-6).unwrap()), affine);
+    }
+    assert!(normalize(&Tensor::full(0.0, &[3, 0], DType::F32, CPU).unwrap(), 1e-6).is_err());
 }

@@ -1,6 +1,5 @@
 //! Layers that run G networks of equal shape as one, their weights stacked on a leading axis.
 
-use swinstyle_layer_norm::layer_norm;
 use swinstyle_tensor::Tensor;
 
 use crate::{Init, Result, Spec, swin::EPSILON, swin::gather_2x2};
@@ -33,10 +32,7 @@ pub(super) fn linear(
 /// Every norm in the heads feeds a linear layer alone, whose weights can hold any scale (and the bias downstream any
 /// shift), so parameters here would only cost a pass over each group's tokens [ours].
 pub(super) fn normalize(x: &Tensor) -> Result<Tensor> {
-    let channels = &x.shape()[x.shape().len() - 1..];
-    let one = Tensor::full(1.0, channels, x.dtype(), x.device())?;
-    let zero = Tensor::full(0.0, channels, x.dtype(), x.device())?;
-    Ok(layer_norm(x, &one, &zero, EPSILON)?)
+    Ok(swinstyle_layer_norm::normalize(x, EPSILON)?)
 }
 
 /// Parameters of [`merge`].
