@@ -17,18 +17,14 @@ use crate::{
     tune::Blueprint,
 };
 
-/// x `[.., C]`, and if affine weight `[C]` and bias `[C]`, to y `[.., C]`, mean `[rows]`, 1/σ `[rows]`.
+/// x `[.., C]`, or x, weight `[C]` and bias `[C]`, to y `[.., C]`, mean `[rows]`, 1/σ `[rows]`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Forward {
-    pub(crate) problem: Problem,
-    pub(crate) affine: bool,
-}
+pub(crate) struct Forward(pub(crate) Problem);
 
-/// The gradient of y, x, mean, 1/σ and if affine weight to the gradients of x, and if wanted weight and bias.
+/// The gradient of y, x, mean, 1/σ and the weight, if there is one, to the gradients of x, and if wanted weight and bias.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Gradient {
     pub(crate) problem: Problem,
-    pub(crate) affine: bool,
     /// Weight's and bias's gradients are wanted.
     pub(crate) sums: bool,
 }
@@ -43,16 +39,16 @@ impl Kernel for Forward {
     }
 
     fn output_shapes(&self) -> Vec<Vec<usize>> {
-        let rows = self.problem.rows();
-        vec![self.problem.shape.clone(), vec![rows], vec![rows]]
+        let rows = self.0.rows();
+        vec![self.0.shape.clone(), vec![rows], vec![rows]]
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
         let ([x, affine @ ..], [y, mean, rstd]) = (inputs, outputs) else { return Err(wrong_count("layer_norm")) };
-        let c = self.problem.channels();
+        let c = self.0.channels();
         match affine {
-            [weight, bias] => host::forward(&self.problem, x, weight, bias, y, mean, rstd),
-            _ => host::forward(&self.problem, x, &vec![T::ONE; c], &vec![T::ZERO; c], y, mean, rstd),
+            [weight, bias] => host::forward(&self.0, x, weight, bias, y, mean, rstd),
+            _ => host::forward(&self.0, x, &vec![T::ONE; c], &vec![T::ZERO; c], y, mean, rstd),
         }
         Ok(())
     }
@@ -61,7 +57,7 @@ impl Kernel for Forward {
         let ([x, affine @ ..], [y, mean, rstd]) = (inputs, outputs) else { return Err(wrong_count("layer_norm")) };
         // Any buffer stands for an absent one, which is not read.
         let [weight, bias] = if let [weight, bias] = affine { [weight, bias] } else { [x, x] };
-        let l = Launch::new("layer_norm", client, &self.problem, y)?;
+        let l = Launch::new("layer_norm", client, &self.0, y)?;
         // SAFETY: the kernel reads and writes rows below `rows`, and vectors below `vectors` of each.
         unsafe {
             cube::forward::launch_unchecked::<R>(
@@ -77,8 +73,8 @@ impl Kernel for Forward {
                 rstd.array(),
                 l.rows,
                 l.vectors,
-                self.problem.epsilon as f32,
-                u32::from(self.affine),
+                self.0.epsilon as f32,
+                u32::from(!affine.is_empty()),
                 l.blueprint,
                 l.dtype,
             );
@@ -87,7 +83,7 @@ impl Kernel for Forward {
     }
 
     fn flops(&self) -> u64 {
-        self.problem.flops()
+        self.0.flops()
     }
 }
 
@@ -109,7 +105,7 @@ impl Kernel for Gradient {
         let ([grad, x, mean, rstd, weight @ ..], [dx, sums @ ..]) = (inputs, outputs) else {
             return Err(wrong_count("layer_norm_grad"));
         };
-        let ones = vec![T::ONE; if self.affine { 0 } else { self.problem.channels() }];
+        let ones = vec![T::ONE; if weight.is_empty() { self.problem.channels() } else { 0 }];
         let weight = weight.first().copied().unwrap_or(&ones[..]);
         let saved = Saved { x, weight, mean, rstd };
         let sums = if let [dweight, dbias] = sums { Some([&mut **dweight, &mut **dbias]) } else { None };
@@ -140,7 +136,7 @@ impl Kernel for Gradient {
                     dx.array(),
                     l.rows,
                     l.vectors,
-                    u32::from(self.affine),
+                    u32::from(!weight.is_empty()),
                     l.blueprint,
                     l.dtype,
                 );

@@ -52,8 +52,7 @@ pub fn normalize(x: &Tensor, epsilon: f64) -> Result<Tensor> {
 
 /// Of x, or of x, weight and bias.
 fn run(problem: Problem, inputs: &[&Tensor]) -> Result<Tensor> {
-    let affine = inputs.len() > 1;
-    let mut outputs = launch(&Forward { problem: problem.clone(), affine }, inputs)?.into_iter();
+    let mut outputs = launch(&Forward(problem.clone()), inputs)?.into_iter();
     let (Some(y), Some(mean), Some(rstd)) = (outputs.next(), outputs.next(), outputs.next()) else {
         return Err(TensorError::shape(OP, "three outputs expected"));
     };
@@ -62,7 +61,7 @@ fn run(problem: Problem, inputs: &[&Tensor]) -> Result<Tensor> {
         let sums = b.needs[1..].contains(&true);
         let mut given = vec![b.grad, &b.inputs[0], &mean, &rstd];
         given.extend(b.inputs.get(1));
-        let mut grads = launch(&Gradient { problem: problem.clone(), affine, sums }, &given)?.into_iter();
+        let mut grads = launch(&Gradient { problem: problem.clone(), sums }, &given)?.into_iter();
         let parents: Vec<&Tensor> = std::iter::once(b.grad).chain(b.inputs.iter().take(2)).collect();
         let mut next = || grads.next().map(|g| g.taped("layer_norm_grad", &parents, second_derivative));
         Ok(b.inputs.iter().map(|_| next()).collect())
