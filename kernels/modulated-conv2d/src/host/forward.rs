@@ -139,11 +139,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         // All blocks of output channels are alike but the last.
         let saved = [0, panels.saturating_sub(1)].map(|panel| rows * self.passes(panel).saved);
         Ok(Room {
-            packed: match spread {
-                // A thread that waits for a band's blocks may begin another band.
-                true => Stock::new("conv2d", bands.len(), packed)?,
-                false => Stock::of_threads("conv2d", bands.len(), packed)?,
-            },
+            packed: Stock::of_tasks("conv2d", bands.len(), spread, packed)?,
             sums: Stock::of_threads("conv2d", bands.len() * panels, saved[0].max(saved[1]))?,
         })
     }

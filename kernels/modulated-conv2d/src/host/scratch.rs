@@ -46,7 +46,7 @@ pub(crate) struct Stock<T: Real> {
 
 impl<T: Real> Stock<T> {
     /// `count` pieces of `len` elements.
-    pub(crate) fn new(op: &'static str, count: usize, len: usize) -> Result<Self> {
+    fn new(op: &'static str, count: usize, len: usize) -> Result<Self> {
         let free = (0..count).map(|_| Scratch::new(op, len)).collect::<Result<_>>()?;
         Ok(Self { op, len, free: Mutex::new(free) })
     }
@@ -54,6 +54,12 @@ impl<T: Real> Stock<T> {
     /// A piece for each thread, for tasks that hold one only where they wait for no others.
     pub(crate) fn of_threads(op: &'static str, tasks: usize, len: usize) -> Result<Self> {
         Self::new(op, tasks.min(rayon::current_num_threads()), len)
+    }
+
+    /// A piece for each task that may have begun: with `waits`, tasks wait for others while they hold theirs, and a thread that waits may
+    /// begin any of them.
+    pub(crate) fn of_tasks(op: &'static str, tasks: usize, waits: bool, len: usize) -> Result<Self> {
+        if waits { Self::new(op, tasks, len) } else { Self::of_threads(op, tasks, len) }
     }
 
     /// A piece with arbitrary contents, until it is dropped.

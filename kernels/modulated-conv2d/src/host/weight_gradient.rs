@@ -198,7 +198,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         (0..p.batch).flat_map(|image| (0..count).map(move |i| Band { image, rows: rows(i) })).collect()
     }
 
-    /// Working memory for the largest of the bands. A thread that waits for the blocks of a part may begin another part.
+    /// Working memory for the largest of the bands.
     fn room(&self, bands: &[Band], parts: usize) -> Result<Room<T>> {
         let rows = |band: &Band| reach(&self.rows, band.rows.clone(), self.problem.input[0]).len();
         let x = bands.iter().map(rows).max().unwrap_or(0) * self.x_layout.row_len();
@@ -206,8 +206,8 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let grad = rows * self.grad_layout.row_len();
         let tasks = parts * self.x_layout.blocks() * self.grad_layout.blocks();
         Ok(Room {
-            x: Stock::new(OP, parts, x)?,
-            grad: if self.in_place() { None } else { Some(Stock::new(OP, parts, grad)?) },
+            x: Stock::of_tasks(OP, parts, true, x)?,
+            grad: if self.in_place() { None } else { Some(Stock::of_tasks(OP, parts, true, grad)?) },
             sums: Stock::of_threads(OP, tasks, self.taps.len() * self.x_layout.block * self.grad_layout.block)?,
         })
     }

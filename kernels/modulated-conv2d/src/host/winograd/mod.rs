@@ -184,19 +184,13 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
             sums = sums.max(layout.group.min(panels) * SPOTS * most);
             tasks += panels.div_ceil(layout.group);
         }
-        Ok(Room {
-            image: match spread {
-                // A thread that waits for a band's blocks may begin another band.
-                true => Stock::new(OP, bands.len(), image)?,
-                false => Stock::of_threads(OP, bands.len(), image)?,
-            },
-            sums: Stock::of_threads(OP, tasks, sums)?,
-        })
+        Ok(Room { image: Stock::of_tasks(OP, bands.len(), spread, image)?, sums: Stock::of_threads(OP, tasks, sums)? })
     }
 
     fn band(&self, band: Range<usize>, spread: bool, room: &Room<T>) -> Result<()> {
         let p = &self.kernel.problem;
-        let Layout { block_len, spot_len, group } = self.layout(band.len());
+        let layout = self.layout(band.len());
+        let Layout { block_len, spot_len, group } = layout;
         let mut image = room.image.take()?;
         let to = Output(image.as_mut_ptr());
         let transform = ImageTransform {
@@ -220,7 +214,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         let panels = self.weights.layout.count();
         let block = |first: usize| {
             let panels = first * group..panels.min((first + 1) * group);
-            self.blocks(band.clone(), &image, (spot_len, block_len), panels, &room.sums)
+            self.blocks(band.clone(), &image, layout, panels, &room.sums)
         };
         match spread {
             true => (0..panels.div_ceil(group)).into_par_iter().try_for_each(block),
@@ -233,7 +227,7 @@ impl<S: Simd, T: Real> Plan<'_, S, T> {
         &self,
         band: Range<usize>,
         image: &[T],
-        (spot_len, block_len): (usize, usize),
+        Layout { block_len, spot_len, .. }: Layout,
         panels: Range<usize>,
         room: &Stock<T>,
     ) -> Result<()> {
