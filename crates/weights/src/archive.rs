@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
+
+use swinstyle_files::Durability;
 
 use crate::header::{CheckpointHeader, KEY};
 use crate::sniff::{Kind, SNIFFED, sniff};
 use crate::{
-    Array, FloatDtype, Misshaped, NameMismatch, NonFinite, WeightsError, read_safetensors, read_torch, write_atomic,
-    write_safetensors,
+    Array, FloatDtype, NameMismatch, Part, WeightsError, read_numpy, read_safetensors, read_torch, write_safetensors,
 };
 
 /// Named arrays in the order of their names, with text beside them.
@@ -42,7 +43,7 @@ impl Archive {
         Self { arrays, metadata, origin: path.display().to_string() }
     }
 
-    /// Read a safetensors file or a torch checkpoint, whichever the content is.
+    /// Read a safetensors file, a torch checkpoint or NumPy arrays, whichever the content is.
     ///
     /// # Errors
     /// Every variant of [`WeightsError`] that names a path and is not about writing.
@@ -52,14 +53,15 @@ impl Archive {
         match kind {
             Kind::Safetensors => read_safetensors::read(path, &file),
             Kind::Torch => read_torch::read(path, &file),
+            Kind::Numpy => read_numpy::read_npy(path, &file),
             Kind::Other(looks_like) => Err(WeightsError::not_a_checkpoint(path, looks_like)),
         }
     }
 
     /// Write a safetensors file: floating-point arrays as `floats`, integer ones in their own type.
     ///
-    /// The same content gives the same bytes, and the file is replaced whole or not at all
-    /// ([`write_atomic`]).
+    /// The same content gives the same bytes, a digest is put beside them that every reading checks, and the file is replaced whole or not
+    /// at all ([`write_atomic`]).
     ///
     /// # Errors
     /// [`WeightsError::NotRepresentable`] when a finite value would become infinite or an integer would change,
@@ -90,6 +92,17 @@ impl Archive {
         })
     }
 
+    /// The array called `name`, or the only one there is: files of other tools call a code or a direction as they like.
+    ///
+    /// # Errors
+    /// [`WeightsError::Names`] when there are several, and none is called so.
+    pub fn get_or_only(&self, name: &str) -> Result<&Array, WeightsError> {
+        match (self.arrays.get(name), self.arrays.len()) {
+            (None, 1) => self.arrays.values().next().map_or_else(|| self.get(name), Ok),
+            _ => self.get(name),
+        }
+    }
+
     /// The arrays whose names begin with `prefix`, without it: `subset("g_ema.")` is the generator's state dict.
     /// Metadata and origin go along.
     pub fn subset(&self, prefix: &str) -> Self {
@@ -106,7 +119,15 @@ impl Archive {
         self.arrays.extend(arrays.map(|(name, array)| (format!("{prefix}{name}"), array)));
     }
 
-    /// Hold names and shapes against a model's.
+    /// The arrays whose names begin with `prefix`, without it, borrowed.
+    pub fn part(&self, prefix: &str) -> Part<'_> {
+        Part::new(
+            &self.origin,
+            self.arrays.iter().filter_map(|(name, array)| Some((name.strip_prefix(prefix)?, array))),
+        )
+    }
+
+    /// [`Part::match_names`] of all arrays.
     ///
     /// # Errors
     /// [`WeightsError::Names`] with all that are missing, surplus or misshaped.
@@ -115,26 +136,7 @@ impl Archive {
         N: AsRef<str>,
         S: AsRef<[usize]>,
     {
-        let expected: BTreeMap<&str, &[usize]> =
-            expected.iter().map(|(name, shape)| (name.as_ref(), shape.as_ref())).collect();
-        let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-        for (&name, &shape) in &expected {
-            match self.arrays.get(name) {
-                None => missing.push(name.to_string()),
-                Some(array) if array.shape != shape => misshaped.push(Misshaped {
-                    name: name.to_string(),
-                    found: array.shape.clone(),
-                    expected: shape.to_vec(),
-                }),
-                Some(_) => {}
-            }
-        }
-        let surplus: Vec<String> =
-            self.arrays.keys().filter(|name| !expected.contains_key(name.as_str())).cloned().collect();
-        if missing.is_empty() && surplus.is_empty() && misshaped.is_empty() {
-            return Ok(());
-        }
-        Err(WeightsError::Names(Box::new(NameMismatch { origin: self.origin.clone(), missing, surplus, misshaped })))
+        self.part("").match_names(expected)
     }
 
     /// Refuse NaN and infinity.
@@ -142,18 +144,7 @@ impl Archive {
     /// # Errors
     /// [`WeightsError::NotFinite`] with every tensor that has such values.
     pub fn check_finite(&self) -> Result<(), WeightsError> {
-        let tensors: Vec<NonFinite> = self
-            .arrays
-            .iter()
-            .filter_map(|(name, array)| {
-                let count = array.data.iter().filter(|v| !v.is_finite()).count();
-                (count > 0).then(|| NonFinite { name: name.clone(), count, of: array.data.len() })
-            })
-            .collect();
-        if tensors.is_empty() {
-            return Ok(());
-        }
-        Err(WeightsError::NotFinite { origin: self.origin.clone(), tensors })
+        self.part("").check_finite()
     }
 
     /// The header of a native checkpoint; `None` for a file that is not one.
@@ -172,6 +163,14 @@ impl Archive {
     }
 }
 
+/// [`swinstyle_files::write_atomic`], flushed to the disk, with an error that names the path.
+///
+/// # Errors
+/// [`WeightsError::Write`] naming `path`, for what `fill` returns as for what is refused.
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), WeightsError> {
+    swinstyle_files::write_atomic(path, Durability::Synced, fill).map_err(|error| WeightsError::write(path, error))
+}
+
 /// Open a regular file and tell its kind.
 pub(crate) fn open(path: &Path) -> Result<(Kind, File), WeightsError> {
     let read_error = |error| WeightsError::read(path, error);
@@ -182,7 +181,7 @@ pub(crate) fn open(path: &Path) -> Result<(Kind, File), WeightsError> {
             true => "this is a folder, not a file",
             false => "this is not a regular file",
         };
-        return Err(read_error(std::io::Error::other(what)));
+        return Err(read_error(io::Error::other(what)));
     }
     let file = File::open(path).map_err(read_error)?;
     let mut first = Vec::with_capacity(SNIFFED);

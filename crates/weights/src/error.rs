@@ -4,23 +4,25 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use swinstyle_files::{printable, shown};
+
 /// Why weights could not be read, matched or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// There is no such file or folder.
-    #[error("{}: no such file or folder", .path.display())]
+    #[error("{}: no such file or folder", shown(.path))]
     Missing {
         /// What was asked for.
         path: PathBuf,
     },
     /// The file has no bytes.
-    #[error("{}: the file is empty", .path.display())]
+    #[error("{}: the file is empty", shown(.path))]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// The file ends before what it declares.
-    #[error("{}: truncated: {reason}", .path.display())]
+    #[error("{}: truncated: {reason}", shown(.path))]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -28,7 +30,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// The file is something else altogether.
-    #[error("{}: not a checkpoint: this looks like {looks_like}", .path.display())]
+    #[error("{}: not a checkpoint: this looks like {looks_like}", shown(.path))]
     NotACheckpoint {
         /// The file.
         path: PathBuf,
@@ -36,7 +38,7 @@ pub enum WeightsError {
         looks_like: String,
     },
     /// The file is of a known format but contradicts itself.
-    #[error("{}: damaged: {reason}", .path.display())]
+    #[error("{}: damaged: {reason}", shown(.path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -44,7 +46,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// The file is whole but holds what this crate does not read.
-    #[error("{}: cannot be read: {what}", .path.display())]
+    #[error("{}: cannot be read: {what}", shown(.path))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -52,7 +54,7 @@ pub enum WeightsError {
         what: String,
     },
     /// Weights that are NaN or infinite.
-    #[error("{origin}: NaN or infinite values in {}", Listed(.tensors))]
+    #[error("{}: NaN or infinite values in {}", printable(.origin), Listed(.tensors))]
     NotFinite {
         /// The file, or where else the weights came from.
         origin: String,
@@ -71,7 +73,7 @@ pub enum WeightsError {
         reason: String,
     },
     /// A value does not fit the type it is to be stored in.
-    #[error("{}: not written: {value:?} in `{}` does not fit {dtype}", .path.display(), one_line(.tensor))]
+    #[error("{}: not written: {value:?} in `{}` does not fit {dtype}", shown(.path), one_line(.tensor))]
     NotRepresentable {
         /// The file that was to be written.
         path: PathBuf,
@@ -83,7 +85,7 @@ pub enum WeightsError {
         dtype: &'static str,
     },
     /// The operating system refused to read.
-    #[error("{}: cannot read: {error}", .path.display())]
+    #[error("{}: cannot read: {error}", shown(.path))]
     Read {
         /// The file or folder.
         path: PathBuf,
@@ -91,7 +93,7 @@ pub enum WeightsError {
         error: io::Error,
     },
     /// The operating system refused to write.
-    #[error("{}: cannot write: {error}", .path.display())]
+    #[error("{}: cannot write: {error}", shown(.path))]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -113,6 +115,14 @@ impl WeightsError {
     pub(crate) fn write(path: &Path, error: io::Error) -> Self {
         let path = path.to_path_buf();
         Self::Write { path, error }
+    }
+
+    /// Whether the file's content is at fault, and not its absence, the system's refusal or the one who asks.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Empty { .. } | Self::Truncated { .. } | Self::NotACheckpoint { .. } | Self::Malformed { .. }
+        )
     }
 
     pub(crate) fn malformed(path: &Path, reason: impl fmt::Display) -> Self {
@@ -183,7 +193,7 @@ pub struct NameMismatch {
 
 impl fmt::Display for NameMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the tensors do not fit the model", self.origin)?;
+        write!(f, "{}: the tensors do not fit the model", printable(&self.origin))?;
         fn names(names: &[String]) -> Vec<String> {
             names.iter().take(LISTED + 1).map(|n| one_line(n)).collect()
         }
@@ -232,17 +242,11 @@ impl<T: fmt::Display> fmt::Display for Capped<'_, T> {
 
 /// `text` on one line of bearable length: names and reasons come out of files that strangers wrote.
 pub(crate) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 240;
-    let mut line = String::new();
-    for (i, c) in text.chars().enumerate() {
-        if i == LONGEST {
-            line.push('…');
-            break;
-        }
-        match c.is_control() {
-            true => line.extend(c.escape_default()),
-            false => line.push(c),
-        }
+    const LONGEST: usize = 320;
+    let mut line = printable(text).into_owned();
+    if let Some((cut, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(cut);
+        line.push('…');
     }
     line
 }

@@ -5,39 +5,91 @@ use std::fs::File;
 use std::path::Path;
 
 use memmap2::Mmap;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 
+use crate::digest::{self, Digest};
 use crate::sniff::MAX_HEADER;
 use crate::{Archive, Array, Dtype, WeightsError};
 
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
 
-/// Read all tensors and the metadata.
+/// Longest header that is parsed: some hundred thousand tensors, where the largest training state here has thousands. The format itself allows
+/// six times as much, which takes seconds and hundreds of megabytes to parse.
+pub(crate) const LONGEST_HEADER: u64 = 16 << 20;
+
+/// Read all tensors and the metadata, the digest checked and taken off.
 pub(crate) fn read(path: &Path, file: &File) -> Result<Archive, WeightsError> {
     let bytes = map(path, file)?;
     let (header, values) = split(path, &bytes)?;
-    let mut arrays = BTreeMap::new();
-    for (name, info) in header.tensors() {
+    let (stored, mut metadata) = (stored(path, &header, values)?, text(&header));
+    check_digest(path, &stored, &metadata)?;
+    metadata.remove(digest::KEY);
+    let array = |t: Stored| Array { shape: t.shape.to_vec(), data: t.dtype.decode(t.bytes), dtype: t.dtype };
+    let arrays = stored.into_iter().map(|(name, tensor)| (name, array(tensor))).collect();
+    Ok(Archive::from_file(path, arrays, metadata))
+}
+
+/// How much of a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The header and the file's length, which takes no longer for a large file.
+    Lengths,
+    /// Every bit, where the file has a digest.
+    Digest,
+}
+
+/// Check a file without keeping its values; the metadata.
+pub(crate) fn verify(path: &Path, file: &File, look: Look) -> Result<BTreeMap<String, String>, WeightsError> {
+    let bytes = map(path, file)?;
+    let (header, values) = split(path, &bytes)?;
+    let metadata = text(&header);
+    if look == Look::Digest {
+        check_digest(path, &stored(path, &header, values)?, &metadata)?;
+    }
+    Ok(metadata)
+}
+
+/// A tensor in a mapped file.
+struct Stored<'a> {
+    dtype: Dtype,
+    shape: &'a [usize],
+    bytes: &'a [u8],
+}
+
+/// The tensors by name.
+fn stored<'a>(
+    path: &Path,
+    header: &'a Metadata,
+    values: &'a [u8],
+) -> Result<BTreeMap<String, Stored<'a>>, WeightsError> {
+    let one = |(name, info): (String, &'a TensorInfo)| {
         let dtype = our_dtype(info.dtype).ok_or_else(|| {
             let theirs = info.dtype;
             WeightsError::unsupported(path, format!("tensor `{name}` is of type {theirs}"))
         })?;
         let (start, end) = info.data_offsets;
         // `split` proved the range; this is only to have no index that could panic.
-        let stored =
+        let bytes =
             values.get(start..end).ok_or_else(|| WeightsError::malformed(path, format!("the offsets of `{name}`")))?;
-        let array = Array { shape: info.shape.clone(), data: dtype.decode(stored), dtype };
-        arrays.insert(name, array);
-    }
-    Ok(Archive::from_file(path, arrays, text(&header)))
+        Ok((name, Stored { dtype, shape: &info.shape, bytes }))
+    };
+    header.tensors().into_iter().map(one).collect()
 }
 
-/// Check that the header parses and that the file is as long as it says; the metadata.
-pub(crate) fn verify(path: &Path, file: &File) -> Result<BTreeMap<String, String>, WeightsError> {
-    let bytes = map(path, file)?;
-    let (header, _) = split(path, &bytes)?;
-    Ok(text(&header))
+/// Compare the file's digest, if it has one, with its content's.
+fn check_digest(
+    path: &Path,
+    tensors: &BTreeMap<String, Stored>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), WeightsError> {
+    let Some(said) = digest::said(path, metadata)? else { return Ok(()) };
+    let mut digest = Digest::new(metadata);
+    for (name, tensor) in tensors {
+        digest.tensor(name, tensor.dtype, tensor.shape);
+        digest.bytes(tensor.bytes);
+    }
+    digest.check(path, said)
 }
 
 fn map(path: &Path, file: &File) -> Result<Mmap, WeightsError> {
@@ -64,6 +116,11 @@ fn split<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Metadata, &'a [u8]), Weigh
         let reason = format!("the header has {} of {length} bytes", rest.len());
         return Err(WeightsError::truncated(path, reason));
     };
+    if length > LONGEST_HEADER {
+        let reason =
+            format!("its header has {length} bytes, more than {LONGEST_HEADER}: no network here has so many tensors");
+        return Err(WeightsError::unsupported(path, reason));
+    }
     // Parsing also proves that the tensors lie one after another without gaps and that shapes, types and
     // lengths agree, with checked arithmetic.
     let header: Metadata =

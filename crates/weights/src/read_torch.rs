@@ -14,8 +14,13 @@ use std::path::Path;
 use std::sync::Once;
 
 use pytorch_reader::{DType, PickleError, PickleValue, PytorchError, PytorchReader};
+use swinstyle_files::Scratch;
 
-use crate::{Archive, Array, Dtype, WeightsError};
+use crate::torch_kinds::{self, Zip};
+use crate::{Archive, Array, Dtype, WeightsError, read_numpy, torch_wrap};
+
+/// What the reader says of a file whose root is no dict.
+const NOT_A_DICT: &str = "Expected a dictionary at the root";
 
 /// Read all tensors, and the numbers and strings beside them.
 pub(crate) fn read(path: &Path, file: &File) -> Result<Archive, WeightsError> {
@@ -26,13 +31,43 @@ pub(crate) fn read(path: &Path, file: &File) -> Result<Archive, WeightsError> {
 }
 
 fn read_unguarded(path: &Path, file: &File) -> Result<Archive, WeightsError> {
-    let reader = PytorchReader::new(path).map_err(|error| explain(path, file, error))?;
+    match torch_kinds::zip(path, file)? {
+        Some(Zip::Npz) => return read_numpy::read_npz(path, file),
+        Some(Zip::Torch) => {}
+        None => torch_kinds::stream(path, file)?,
+    }
+    match PytorchReader::new(path) {
+        Ok(reader) => read_tensors(path, path, file, &reader),
+        Err(error) if is_nameless(&error) => {
+            read_nameless(path, file).unwrap_or_else(|| Err(explain(path, file, error)))
+        }
+        Err(error) => Err(explain(path, file, error)),
+    }
+}
+
+/// The tensors of a file whose root is no dict but a tensor or a list of some: `tensor`, `tensor.0` …; `None` if it is neither.
+fn read_nameless(path: &Path, file: &File) -> Option<Result<Archive, WeightsError>> {
+    let scratch = Scratch::create(&std::env::temp_dir()).ok()?;
+    let copy = scratch.path().join("named.pt");
+    torch_wrap::named(file, &copy).ok()?;
+    let reader = PytorchReader::new(&copy).ok().filter(|reader| !reader.is_empty())?;
+    Some(read_tensors(path, &copy, file, &reader))
+}
+
+fn is_nameless(error: &PytorchError) -> bool {
+    error.to_string().contains(NOT_A_DICT)
+}
+
+/// The tensors of a reader of `container`, in the name of `path`.
+fn read_tensors(path: &Path, container: &Path, file: &File, reader: &PytorchReader) -> Result<Archive, WeightsError> {
     if reader.is_empty() {
-        let looks_like = "a Python pickle without any tensor in it";
-        return Err(WeightsError::not_a_checkpoint(path, looks_like));
+        return Err(match torch_kinds::of_objects(&torch_kinds::pickle(file)) {
+            Some(what) => WeightsError::unsupported(path, what),
+            None => WeightsError::not_a_checkpoint(path, "a Python pickle without any tensor in it"),
+        });
     }
     let file_bytes = file.metadata().map_err(|error| WeightsError::read(path, error))?.len();
-    check_claims(path, &reader, file_bytes)?;
+    check_claims(path, reader, file_bytes)?;
 
     let mut arrays = BTreeMap::new();
     for (name, tensor) in reader.tensors() {
@@ -46,7 +81,7 @@ fn read_unguarded(path: &Path, file: &File) -> Result<Archive, WeightsError> {
     }
 
     let mut metadata = BTreeMap::new();
-    let beside = PytorchReader::read_pickle_data(path, None).map_err(|error| explain(path, file, error))?;
+    let beside = PytorchReader::read_pickle_data(container, None).map_err(|error| explain(path, file, error))?;
     flatten("", beside, &mut metadata);
     Ok(Archive::from_file(path, arrays, metadata))
 }
@@ -122,33 +157,61 @@ fn explain(path: &Path, file: &File, error: PytorchError) -> WeightsError {
             false => WeightsError::truncated(path, "a zip archive without its closing directory"),
         },
         PytorchError::Tar(error) => explain_io(path, error, "tar archive"),
-        PytorchError::Pickle(PickleError::UnsupportedType(name)) => {
-            WeightsError::unsupported(path, format!("it holds tensors as `{name}`"))
-        }
+        PytorchError::Pickle(PickleError::UnsupportedType(name)) => match known_object(file) {
+            Some(what) => WeightsError::unsupported(path, what),
+            None => WeightsError::unsupported(
+                path,
+                format!(
+                    "it holds tensors inside the Python object `{name}`; save what counts: torch.save(model.state_dict(), …)"
+                ),
+            ),
+        },
         PytorchError::Pickle(PickleError::NoDataSource) => {
             WeightsError::not_a_checkpoint(path, "a bare pickle whose tensors are elsewhere")
         }
         other => {
             let text = other.to_string();
             let says = |part: &str| text.contains(part);
-            if says("No data.pkl") {
-                WeightsError::not_a_checkpoint(path, "a zip archive without data.pkl")
-            } else if says("TAR file missing") {
+            if says("TAR file missing") {
                 WeightsError::not_a_checkpoint(path, "a tar archive without a checkpoint in it")
-            } else if says("Expected a dictionary at the root") {
-                WeightsError::not_a_checkpoint(path, "a Python pickle of no named tensors")
+            } else if says(NOT_A_DICT) {
+                let found = text.rsplit_once("found ").map_or("something else", |(_, found)| found);
+                match known_object(file).or_else(|| {
+                    // A list that holds no tensors is no more than that.
+                    let classes = torch_kinds::of_objects(&torch_kinds::pickle(file));
+                    classes.filter(|_| found != "list" && found != "tuple")
+                }) {
+                    Some(what) => WeightsError::unsupported(path, what),
+                    None => WeightsError::not_a_checkpoint(
+                        path,
+                        format!("a Python pickle of `{found}`, no named tensors (torch.save a dict of tensors)"),
+                    ),
+                }
             } else if says("Big-endian") {
                 WeightsError::unsupported(path, "it was saved on a big-endian machine")
+            } else if says("storage persistent id has") {
+                let what = "it holds Python classes beside its tensors, as by torch.save(model); torch.save(model.state_dict()) instead";
+                WeightsError::unsupported(path, what)
             } else if says("expected a storage, got object") {
+                let what = torch_kinds::of_objects(&torch_kinds::pickle(file));
                 WeightsError::unsupported(
                     path,
-                    "its tensors are pickled inside Python objects; load it in Python and torch.save a state_dict",
+                    what.unwrap_or("its tensors are pickled inside Python objects; torch.save a state_dict"),
                 )
             } else {
                 WeightsError::malformed(path, text)
             }
         }
     }
+}
+
+/// What the pickle's classes say of the file, where they say more than that torch wrote it.
+fn known_object(file: &File) -> Option<&'static str> {
+    let pickle = torch_kinds::pickle(file);
+    ["torch_utils.persistence", "dnnlib"]
+        .iter()
+        .any(|sign| pickle.windows(sign.len()).any(|w| w == sign.as_bytes()))
+        .then(|| torch_kinds::of_objects(&pickle))?
 }
 
 /// What an I/O error means: the system's refusal, a file that ends early, or content that contradicts itself.

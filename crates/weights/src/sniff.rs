@@ -1,5 +1,7 @@
 //! What a file is, by its first bytes: a checkpoint for one of the readers, or something to name in an error.
 
+use crate::read_numpy;
+
 /// How many of a file's first bytes [`sniff`] wants to see: past the tar magic at 257.
 pub(crate) const SNIFFED: usize = 512;
 
@@ -11,8 +13,10 @@ pub(crate) const MAX_HEADER: u64 = 100_000_000;
 pub(crate) enum Kind {
     /// A safetensors file, or what began as one.
     Safetensors,
-    /// A torch container: zip, tar, or a bare pickle stream.
+    /// A torch container: zip, tar, or a bare pickle stream. NumPy's archives are zips, too.
     Torch,
+    /// One NumPy array.
+    Numpy,
     /// Neither; the text says what it looks like, with an article.
     Other(&'static str),
 }
@@ -34,6 +38,9 @@ pub(crate) fn sniff(first: &[u8]) -> Kind {
     }
     if let [0x80, 0..=5, ..] = first {
         return Kind::Torch;
+    }
+    if first.starts_with(read_numpy::MARK) {
+        return Kind::Numpy;
     }
     if let Some(known) = known_format(first) {
         return Kind::Other(known);
@@ -61,13 +68,20 @@ fn known_format(first: &[u8]) -> Option<&'static str> {
         (b"\xfd7zXZ", "an xz archive (unpack it first)"),
         (b"\x28\xb5\x2f\xfd", "a zstd archive (unpack it first)"),
         (b"7z\xbc\xaf", "a 7z archive (unpack it first)"),
-        (b"\x89HDF", "an HDF5 file"),
-        (b"\x93NUMPY", "a NumPy array"),
+        (b"\x89HDF", "an HDF5 file, such as Keras writes (PyTorch checkpoints and safetensors are read)"),
+        (b"RAR!", "a rar archive (unpack it first)"),
         (b"\x7fELF", "an executable"),
-        (b"GGUF", "a GGUF model"),
+        (b"GGUF", "a GGUF model, the form of language models"),
     ];
     if let Some((_, name)) = magics.iter().find(|(magic, _)| first.starts_with(magic)) {
         return Some(name);
+    }
+    // Protocol buffers have no magic number either: an ONNX model is a version and then the producer's name.
+    if let [0x08, 3..=20, 0x12, 1..=60, ..] = first {
+        return Some("an ONNX model (take the PyTorch checkpoint or safetensors that it was exported from)");
+    }
+    if let [0x08, 1, 0x12, _, ..] = first {
+        return Some("a saved model of TensorFlow (PyTorch checkpoints and safetensors are read)");
     }
     let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
     let text = text.trim_ascii_start().to_ascii_lowercase();
@@ -129,6 +143,8 @@ mod tests {
         };
         named(b"\x89PNG\r\n\x1a\n", "PNG");
         named(b"\n <!DOCTYPE HTML><html>", "HTML");
+        named(b"\x08\x08\x12\x07pytorch\x1a\x05", "ONNX");
+        named(b"GGUF\x03\0\0\0", "GGUF");
         named(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS");
         named(b"  {\"error\": \"not found\"}", "JSON");
         named("pas trouvé".as_bytes(), "text");

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::sniff::MAX_HEADER;
+use crate::digest::{self, Digest};
+use crate::read_safetensors::LONGEST_HEADER;
 use crate::{Archive, Array, Dtype, FloatDtype, WeightsError};
 
 /// Name that the format keeps for itself.
@@ -37,11 +38,39 @@ pub(crate) fn plan<'a>(path: &Path, archive: &'a Archive, floats: FloatDtype) ->
         }
         tensors.push((name, array, dtype));
     }
+    let mut metadata = archive.metadata.clone();
+    metadata.insert(digest::KEY.to_string(), digest_of(&archive.metadata, &tensors));
     // Wide elements first keeps every tensor aligned to its element; the sort is stable, so names stay in order.
     tensors.sort_by_key(|(_, _, dtype)| std::cmp::Reverse(dtype.size()));
-    let header = header(&archive.metadata, &tensors).map_err(|error| WeightsError::write(path, error))?;
+    let header = header(&metadata, &tensors).map_err(|error| WeightsError::write(path, error))?;
     let tensors = tensors.into_iter().map(|(_, array, dtype)| (array, dtype));
     Ok(Plan { header, tensors: tensors.collect() })
+}
+
+/// The digest of the bytes that will be written; the tensors are in the order of their names.
+fn digest_of(metadata: &BTreeMap<String, String>, tensors: &[(&str, &Array, Dtype)]) -> String {
+    let mut digest = Digest::new(metadata);
+    for (name, array, dtype) in tensors {
+        digest.tensor(name, *dtype, &array.shape);
+        // Writing to a digest cannot fail.
+        let _ = encode(array, *dtype, |bytes| {
+            digest.bytes(bytes);
+            Ok(())
+        });
+    }
+    digest.text()
+}
+
+/// The bytes of a tensor, some thousand values at a time, so that a large one is not held twice.
+fn encode(array: &Array, dtype: Dtype, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    const VALUES: usize = 1 << 16;
+    let mut bytes = Vec::new();
+    for values in array.data.chunks(VALUES) {
+        bytes.clear();
+        dtype.encode(values, &mut bytes);
+        take(&bytes)?;
+    }
+    Ok(())
 }
 
 fn check(path: &Path, name: &str, array: &Array) -> Result<(), WeightsError> {
@@ -80,10 +109,10 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &[(&str, &Array, Dtype)]
     }
     SerializeMap::end(map)?;
     json.resize(json.len().next_multiple_of(8), b' ');
-    if json.len() as u64 > MAX_HEADER {
+    if json.len() as u64 > LONGEST_HEADER {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "the names and metadata take more than the 100 MB that the format allows",
+            "the names and metadata take more than the 16 MiB that are read back",
         ));
     }
     let mut header = (json.len() as u64).to_le_bytes().to_vec();
@@ -94,16 +123,9 @@ fn header(metadata: &BTreeMap<String, String>, tensors: &[(&str, &Array, Dtype)]
 impl Plan<'_> {
     /// Write the whole file.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        /// Values converted at a time, so that a large tensor is not held twice.
-        const CHUNK: usize = 1 << 16;
         out.write_all(&self.header)?;
-        let mut bytes = Vec::new();
         for (array, dtype) in &self.tensors {
-            for values in array.data.chunks(CHUNK) {
-                bytes.clear();
-                dtype.encode(values, &mut bytes);
-                out.write_all(&bytes)?;
-            }
+            encode(array, *dtype, |bytes| out.write_all(bytes))?;
         }
         Ok(())
     }

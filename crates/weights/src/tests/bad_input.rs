@@ -48,7 +48,7 @@ fn files_of_other_kinds_are_named() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
     assert_error!(error_of(pointer), NotACheckpoint, "git lfs pull");
     let zip = forge::zip(&[("word/document.xml", b"<xml/>")]);
-    assert_error!(error_of(&zip), NotACheckpoint, "zip archive without data.pkl");
+    assert_error!(error_of(&zip), NotACheckpoint, "zip archive of `word/document.xml` without data.pkl");
     assert_error!(error_of(b"\x80\x02}X\x01\0\0\0aK\x01s."), NotACheckpoint, "without any tensor");
     assert_error!(error_of(b"\x80\x02]K\x01a."), NotACheckpoint, "no named tensors");
     assert_error!(error_of(&[7; 600]), NotACheckpoint, "binary data");

@@ -1,13 +1,14 @@
 //! Torch checkpoints and safetensors headers made by hand, to say what no honest writer says.
 
-/// A zip archive of stored entries. Their checksums are 0, which torch's reader takes for "none".
+/// A zip archive of stored entries.
 pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, content) in entries {
         let offset = (file.len() as u32).to_le_bytes();
         let size = (content.len() as u32).to_le_bytes();
-        // Version 2.0, no flags, stored, no time, checksum 0, sizes, lengths of name and extra field.
-        let mut about = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        // Version 2.0, no flags, stored, no time, checksum, sizes, lengths of name and extra field.
+        let mut about = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        about.extend(crc32(content).to_le_bytes());
         about.extend(size);
         about.extend(size);
         about.extend((name.len() as u16).to_le_bytes());
@@ -33,6 +34,12 @@ pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     file.extend(start);
     file.extend([0, 0]);
     file
+}
+
+/// CRC-32 bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
 }
 
 /// The pickle of `{"w": tensor}` on storage 0, as `torch.save` writes it at protocol 2.

@@ -1,9 +1,11 @@
-//! Tests of whole archives: fixtures, round trips, bad input, folders of checkpoints.
+//! Tests of whole archives: fixtures, round trips, bad input, digests, folders of checkpoints.
 
 mod bad_input;
+mod digest;
 mod forge;
 mod golden;
 mod mutations;
+mod others;
 mod retention;
 mod round_trip;
 

@@ -89,7 +89,7 @@ fn damaged_torch_files_are_errors_never_panics() {
     survive(&whole, 12_000, 400, |bytes| bytes);
 }
 
-/// A zip's checksum hides most damage from the pickle's parser, so it is done before zipping, without one.
+/// A zip's checksum hides most damage from the pickle's parser, so it is done before zipping.
 #[test]
 fn damaged_pickles_in_sound_archives_are_errors_never_panics() {
     let whole = fixture("checkpoints/stylegan2_tiny_64px.pt");

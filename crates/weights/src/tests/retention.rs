@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Archive, Array, CheckpointHeader, FloatDtype, WeightsError};
-use crate::{checkpoints, keep_last, latest, verify};
+use crate::{checkpoints, keep_last, latest, put_aside, verify};
 
 fn checkpoint(folder: &Path, step: u64) -> PathBuf {
     let mut archive = Archive::new();
@@ -49,7 +49,9 @@ fn broken_checkpoints_are_skipped_and_told() {
     fs::write(checkpoint(folder.path(), 3), "").unwrap();
     let found = latest(folder.path(), "step-").unwrap().unwrap();
     assert_eq!(found.step, 1);
-    assert!(matches!(found.skipped[..], [WeightsError::Empty { .. }, WeightsError::Truncated { .. }]));
+    let errors: Vec<&WeightsError> = found.skipped.iter().map(|s| &s.error).collect();
+    assert!(matches!(errors[..], [WeightsError::Empty { .. }, WeightsError::Truncated { .. }]));
+    assert!(found.skipped[0].path.ends_with("step-000003.safetensors"));
     cut(&found.path);
     let error = latest(folder.path(), "step-").unwrap_err();
     assert!(error.to_string().contains("step-000003.safetensors: the file is empty"));
@@ -67,38 +69,67 @@ fn a_header_that_does_not_parse_makes_a_checkpoint_broken() {
     assert!(matches!(verify(&path), Err(WeightsError::Malformed { .. })));
 }
 
+/// Flip the lowest bit of a byte, counted from the end of the file.
+fn flip(path: &Path, from_end: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.len() - from_end;
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
 #[test]
-fn the_last_k_whole_ones_stay() {
+fn a_flipped_bit_makes_a_checkpoint_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint(folder.path(), 1);
+    flip(&checkpoint(folder.path(), 2), 7);
+    let found = latest(folder.path(), "step-").unwrap().unwrap();
+    assert_eq!(found.step, 1);
+    let line = found.skipped[0].error.to_string();
+    assert!(line.contains("step-000002.safetensors: damaged: its digest"), "{line}");
+    assert!(found.skipped[0].error.is_damage());
+}
+
+#[test]
+fn the_last_k_whole_ones_stay_and_damaged_ones_neither_count_nor_go() {
     let folder = tempfile::tempdir().unwrap();
     for step in 1..=5 {
         checkpoint(folder.path(), step);
     }
     cut(&folder.path().join("step-000002.safetensors"));
     cut(&folder.path().join("step-000004.safetensors"));
-    let deleted = keep_last(folder.path(), "step-", 2).unwrap();
-    assert_eq!(deleted.len(), 2);
-    assert_eq!(steps(folder.path()), [5, 4, 3]);
+    assert_eq!(keep_last(folder.path(), "step-", 2).unwrap(), [folder.path().join("step-000001.safetensors")]);
+    assert_eq!(steps(folder.path()), [5, 4, 3, 2]);
     keep_last(folder.path(), "step-", 0).unwrap();
-    assert_eq!(steps(folder.path()), [5]);
+    assert_eq!(steps(folder.path()), [5, 4, 2]);
 }
 
 #[test]
-fn nothing_is_deleted_while_the_newest_is_broken() {
+fn a_damaged_newer_checkpoint_is_no_error_and_protects_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for step in 1..=3 {
         checkpoint(folder.path(), step);
     }
-    cut(&folder.path().join("step-000003.safetensors"));
-    assert!(matches!(keep_last(folder.path(), "step-", 1), Err(WeightsError::Truncated { .. })));
-    assert_eq!(steps(folder.path()), [3, 2, 1]);
+    fs::write(folder.path().join("step-000009.safetensors"), "garbage").unwrap();
+    assert_eq!(keep_last(folder.path(), "step-", 2).unwrap().len(), 1);
+    assert_eq!(steps(folder.path()), [9, 3, 2]);
+}
+
+#[test]
+fn what_is_put_aside_is_kept_and_no_checkpoint_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), 7);
+    let first = put_aside(&path).unwrap();
+    assert_eq!(first.file_name().unwrap(), "step-000007.safetensors.damaged");
+    let second = put_aside(&checkpoint(folder.path(), 7)).unwrap();
+    assert_eq!(second.file_name().unwrap(), "step-000007.safetensors.damaged-2");
+    assert!(first.exists() && second.exists() && steps(folder.path()).is_empty());
 }
 
 #[test]
 fn temporaries_of_killed_writers_are_swept() {
     let folder = tempfile::tempdir().unwrap();
     checkpoint(folder.path(), 1);
-    let stale = folder.path().join(".step-000002.safetensors.123-0.tmp");
-    let foreign = folder.path().join(".other.123-0.tmp");
+    let (stale, foreign) = (folder.path().join(".swinstyle-123-0.tmp"), folder.path().join(".other.123-0.tmp"));
     fs::write(&stale, "half").unwrap();
     fs::write(&foreign, "half").unwrap();
     keep_last(folder.path(), "step-", 3).unwrap();
