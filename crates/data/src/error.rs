@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use swinstyle_files::shown;
+
 /// What [`crate`]'s functions return.
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
 
@@ -9,7 +11,7 @@ pub type Result<T, E = DataError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file or folder that cannot be opened or read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {source}", shown(path))]
     Read {
         /// The file or folder.
         path: PathBuf,
@@ -17,7 +19,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file or folder that cannot be created, written or renamed.
-    #[error("{}: cannot be written: {source}", path.display())]
+    #[error("{}: cannot be written: {source}", shown(path))]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -25,7 +27,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file that was read but is no usable image.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     BadImage {
         /// The file.
         path: PathBuf,
@@ -33,7 +35,7 @@ pub enum DataError {
         reason: String,
     },
     /// A folder that cannot serve as a data set.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     BadFolder {
         /// The folder.
         path: PathBuf,
@@ -65,10 +67,10 @@ pub enum DataError {
         allowed: String,
     },
     /// A loader thread that panicked: a defect of this program, not of the data.
-    #[error("batch {step}: the loader thread failed: {reason}")]
+    #[error("the batch at image {place}: the loader thread failed: {reason}")]
     LoaderPanic {
-        /// The batch that it was making.
-        step: u64,
+        /// The place of the first image of the batch that it was making.
+        place: u64,
         /// The panic's message.
         reason: String,
     },

@@ -1,9 +1,15 @@
-//! Folders of PNG, JPEG and WebP photographs: listed in a fixed order, decoded within limits, bad files named and skipped.
+//! Folders of PNG, JPEG and WebP photographs: listed in a fixed order, decoded within limits, bad files named and left out.
 
+pub(crate) mod complaint;
 mod decode;
+mod fit;
+mod format;
 mod list;
+mod look;
+mod stream;
 mod truncation;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +17,9 @@ use rayon::prelude::*;
 
 pub use decode::{MAX_PIXELS, decode_image, load_image};
 pub(crate) use decode::{check_size, read_file};
+pub use fit::{Fit, fit_square};
 pub use list::list_images;
+pub use stream::read_stream;
 
 use crate::avatars::label_maps_of_dataset;
 use crate::label_map::{Label, LabelMap, check_labels, load_label_map};
@@ -32,10 +40,18 @@ pub struct ImageFolder {
     root: PathBuf,
     size: usize,
     files: Vec<PathBuf>,
-    /// The pixels of every file, `[N, H, W, 3]`, where they fit the budget.
-    pixels: Option<Vec<u8>>,
+    fingerprint: u64,
+    decoded: Option<Decoded>,
     bad: Mutex<Vec<BadFile>>,
     maps: Option<LabelMaps>,
+}
+
+/// The images in memory, where they fit the budget.
+struct Decoded {
+    /// `[N, H, W, 3]`
+    pixels: Vec<u8>,
+    /// By file: itself, or the next usable one where it turned out bad.
+    shown: Vec<usize>,
 }
 
 /// Label maps beside the images.
@@ -43,6 +59,7 @@ struct LabelMaps {
     labels: Vec<Label>,
     /// By image.
     files: Vec<PathBuf>,
+    fingerprint: u64,
     /// The maps of all images, `[N, H, W]`, where the images are in memory too.
     pixels: Option<Vec<u8>>,
 }
@@ -51,46 +68,82 @@ impl ImageFolder {
     /// Lists a folder and finds out which of its images can be used.
     ///
     /// Where all images fit `memory_budget` bytes (`size * size * 3` each) they are decoded now, on all threads, and kept.
-    /// Otherwise only their headers are read now, and [`Self::picture`] decodes on demand.
+    /// Otherwise [`Self::picture`] decodes on demand, to the same pictures in the same order. Headers and ends of files are read in either case, of so
+    /// many files at most as [`look`] says.
     ///
     /// # Errors
     /// [`DataError::Read`] for a folder that cannot be read; [`DataError::BadFolder`] when no usable image is in it.
     pub fn open(root: &Path, size: usize, memory_budget: usize) -> Result<Self> {
         decode::check_size(size)?;
         let (files, mut bad) = list_images(root)?;
-        let length = size * size * 3;
-        let in_memory = files.len().saturating_mul(length) <= memory_budget;
-        let (looked, mut pixels) = if in_memory {
-            let mut pixels = vec![0; files.len() * length];
-            let decode = |(path, pixels): (&PathBuf, &mut [u8])| {
-                load_image(path, size).map(|picture| pixels.copy_from_slice(&picture.rgb))
-            };
-            let looked: Vec<Result<()>> =
-                files.par_iter().zip(pixels.par_chunks_exact_mut(length)).map(decode).collect();
-            (looked, pixels)
-        } else {
-            (files.par_iter().map(|path| decode::probe(path)).collect(), Vec::new())
-        };
-        let mut good = Vec::new();
-        for (i, (path, outcome)) in files.into_iter().zip(looked).enumerate() {
-            match outcome {
+        let (mut good, mut contents) = (Vec::new(), Vec::new());
+        for (path, look) in files.iter().zip(look::look_at(&files)) {
+            match look.outcome {
                 Ok(()) => {
-                    if in_memory {
-                        // Close the gaps that bad files left.
-                        pixels.copy_within(i * length..(i + 1) * length, good.len() * length);
-                    }
-                    good.push(path);
+                    good.push(path.clone());
+                    contents.push(look.content);
                 }
-                Err(error) => bad.push(BadFile { reason: error.to_string(), path }),
+                Err(error) => bad.push(BadFile { reason: error.to_string(), path: path.clone() }),
             }
         }
-        pixels.truncate(good.len() * length);
         bad.sort();
         if good.is_empty() {
             return Err(no_usable_image(root, &bad));
         }
-        let pixels = in_memory.then_some(pixels);
-        Ok(Self { root: root.to_owned(), size, files: good, pixels, bad: Mutex::new(bad), maps: None })
+        let fingerprint = look::fingerprint(root, good.iter().zip(contents));
+        let bad = Mutex::new(bad);
+        let mut this = Self { root: root.to_owned(), size, files: good, fingerprint, decoded: None, bad, maps: None };
+        if this.files.len().saturating_mul(size * size * 3) <= memory_budget {
+            this.decoded = Some(this.decode_all()?);
+        }
+        Ok(this)
+    }
+
+    /// Decodes all files.
+    fn decode_all(&self) -> Result<Decoded> {
+        let length = self.size * self.size * 3;
+        let mut pixels = vec![0; self.files.len() * length];
+        let decode = |(path, pixels): (&PathBuf, &mut [u8])| {
+            load_image(path, self.size).map(|picture| pixels.copy_from_slice(&picture.rgb))
+        };
+        let outcomes: Vec<Result<()>> =
+            self.files.par_iter().zip(pixels.par_chunks_exact_mut(length)).map(decode).collect();
+        for (path, outcome) in self.files.iter().zip(&outcomes) {
+            if let Err(error) = outcome {
+                self.note_bad(path, error);
+            }
+        }
+        let n = outcomes.len();
+        let next = |place: usize| (place..n).chain(0..place).find(|&i| outcomes[i].is_ok());
+        let shown = (0..n).map(next).collect::<Option<Vec<_>>>();
+        Ok(Decoded { pixels, shown: shown.ok_or_else(|| no_usable_image(&self.root, &self.bad_files()))? })
+    }
+
+    /// Errs where more than this share of the picture files is unusable, those of kinds that are not read among them.
+    ///
+    /// # Errors
+    /// [`DataError::BadFolder`] with the first files and the counts.
+    pub fn check_share(&self, max_broken: f64) -> Result<()> {
+        let bad = self.bad_files();
+        let listed: HashSet<&PathBuf> = self.files.iter().collect();
+        let all = self.files.len() + bad.iter().filter(|b| !listed.contains(&b.path)).count();
+        if bad.len() as f64 <= max_broken * all as f64 {
+            return Ok(());
+        }
+        let first: Vec<&str> = bad.iter().take(3).map(|b| b.reason.as_str()).collect();
+        let more = match bad.len() - first.len() {
+            0 => String::new(),
+            n => format!("; and {n} more"),
+        };
+        let counts = format!("{} of its {all} picture files cannot be used", bad.len());
+        let way_out = "mend them or take them out, or raise data.max_broken";
+        Err(DataError::bad_folder(&self.root, format!("{counts}: {}{more}; {way_out}", first.join("; "))))
+    }
+
+    /// What the same files are known by, wherever they lie: names below the folder, sizes, and a hash of the files' ends.
+    pub fn fingerprint(&self) -> String {
+        let maps = self.maps.as_ref().map_or(String::new(), |maps| format!("+{:016x}", maps.fingerprint));
+        format!("files:{:016x}{maps}", self.fingerprint)
     }
 
     /// How many images there are.
@@ -110,12 +163,17 @@ impl ImageFolder {
 
     /// Whether the pictures are kept in memory.
     pub fn is_in_memory(&self) -> bool {
-        self.pixels.is_some()
+        self.decoded.is_some()
     }
 
-    /// The files that were skipped so far, in order of their paths.
+    /// The files that were left out so far, in order of their paths.
     pub fn bad_files(&self) -> Vec<BadFile> {
         self.bad.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many files were left out so far.
+    pub fn bad_count(&self) -> usize {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The picture number `index`, which is below [`Self::count`].
@@ -157,7 +215,8 @@ impl ImageFolder {
                 None
             }
         };
-        self.maps = Some(LabelMaps { labels, files, pixels });
+        let fingerprint = look::fingerprint(&maps, files.iter().zip(look::contents(&files)));
+        self.maps = Some(LabelMaps { labels, files, fingerprint, pixels });
         Ok(self)
     }
 
@@ -196,10 +255,10 @@ impl ImageFolder {
     /// The image number `index`, or the next that can be decoded, with its place among [`Self::files`].
     fn usable(&self, index: u64) -> Result<(usize, Picture)> {
         let first = (index % self.count()) as usize;
-        if let Some(pixels) = &self.pixels {
-            let length = self.size * self.size * 3;
-            let rgb = pixels[first * length..(first + 1) * length].to_vec();
-            return Ok((first, Picture { width: self.size, height: self.size, rgb }));
+        if let Some(decoded) = &self.decoded {
+            let (place, length) = (decoded.shown[first], self.size * self.size * 3);
+            let rgb = decoded.pixels[place * length..(place + 1) * length].to_vec();
+            return Ok((place, Picture { width: self.size, height: self.size, rgb }));
         }
         for place in (first..self.files.len()).chain(0..first) {
             let path = &self.files[place];

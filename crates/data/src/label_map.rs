@@ -5,9 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{MAX_PIXELS, check_size, read_file};
+use crate::folder::{check_size, complaint::damaged, read_file};
 use crate::picture::Picture;
 use crate::{DataError, Result};
+
+/// Pixels of a label map's file at most: 64 Mi.
+const MAX_PIXELS: u64 = 64 << 20;
 
 /// A region of the label map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,9 +133,12 @@ fn decode(path: &Path) -> Result<Raw> {
     if !bytes.starts_with(b"\x89PNG") {
         return Err(bad("not a PNG image; label maps are PNG files".to_owned()));
     }
-    let cannot = |error: png::DecodingError| {
-        let text = error.to_string();
-        bad(format!("cannot be decoded: {}", text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    let cannot = |error: png::DecodingError| match &error {
+        png::DecodingError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            bad("the file is truncated".to_owned())
+        }
+        png::DecodingError::LimitsExceeded => bad("its header asks for too much memory".to_owned()),
+        error => bad(damaged(&error.to_string(), "PNG")),
     };
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     // Indices as they are in the file, not their colours.
@@ -145,7 +151,7 @@ fn decode(path: &Path) -> Result<Raw> {
     let kind = info.color_type;
     if (width * height) as u64 > MAX_PIXELS {
         return Err(bad(format!(
-            "{width} x {height} pixels are too many; the limit is {} million",
+            "{width} x {height} pixels are too many, the limit of label maps is {} million: make it smaller first",
             MAX_PIXELS / 1_000_000
         )));
     }

@@ -1,4 +1,5 @@
-//! Batches made on threads ahead of the training step, in an order that follows from (seed, step) alone.
+//! Batches made on threads ahead of the training step, in an order that follows from (seed, place) alone: the place in the endless sequence of
+//! epochs, counted in images, so that a run may go on with another batch size.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::avatars::PortraitSet;
-use crate::folder::ImageFolder;
+use crate::folder::{BadFile, ImageFolder};
 use crate::label_map::{Label, LabelMap};
 use crate::picture::Picture;
 use crate::random::{Permutation, key};
@@ -45,6 +46,30 @@ impl Dataset {
         match self {
             Dataset::Folder(folder) => folder.picture(index),
             Dataset::Portraits(portraits) => portraits.picture(index),
+        }
+    }
+
+    /// What the same data are known by: equal for equal content, wherever it lies.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Dataset::Folder(folder) => folder.fingerprint(),
+            Dataset::Portraits(portraits) => portraits.fingerprint(),
+        }
+    }
+
+    /// Files that are left out so far, in order of their paths.
+    pub fn left_out(&self) -> Vec<BadFile> {
+        match self {
+            Dataset::Folder(folder) => folder.bad_files(),
+            Dataset::Portraits(_) => Vec::new(),
+        }
+    }
+
+    /// How many files are left out so far.
+    pub fn left_out_count(&self) -> usize {
+        match self {
+            Dataset::Folder(folder) => folder.bad_count(),
+            Dataset::Portraits(_) => 0,
         }
     }
 
@@ -96,8 +121,8 @@ impl Default for LoaderOptions {
 /// The images of one training step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// The number of the batch since the beginning.
-    pub step: u64,
+    /// The place of its first image in the endless sequence of epochs.
+    pub first: u64,
     /// The images in `[-1, 1]`.
     pub images: Vec<f32>, // [N, H, W, 3]
     /// The images' label maps, if they were asked for; mirrored like the images.
@@ -128,17 +153,17 @@ impl Order {
         (index, flip)
     }
 
-    fn batch(&self, dataset: &Dataset, step: u64) -> Result<Batch> {
+    fn batch(&self, dataset: &Dataset, first: u64) -> Result<Batch> {
         let (batch_size, size) = (self.options.batch_size, dataset.size());
         let mut batch = Batch {
-            step,
+            first,
             images: vec![0.0; batch_size * size * size * 3],
             labels: Vec::new(),
             indices: Vec::new(),
             flipped: Vec::new(),
         };
         for (i, image) in batch.images.chunks_exact_mut(size * size * 3).enumerate() {
-            let (index, flip) = self.at(step * batch_size as u64 + i as u64);
+            let (index, flip) = self.at(first + i as u64);
             let picture = match self.options.label_maps {
                 true => {
                     let (picture, map) = dataset.picture_and_map(index)?;
@@ -165,9 +190,9 @@ struct Queue {
 }
 
 struct State {
-    /// The step of the batch that the caller gets next.
+    /// The place of the first image of the batch that the caller gets next.
     position: u64,
-    /// The step of the batch that a thread makes next.
+    /// The same of the batch that a thread makes next.
     next: u64,
     finished: BTreeMap<u64, Result<Batch>>,
     /// Counts the seeks: a batch begun before one is thrown away.
@@ -185,14 +210,15 @@ impl Queue {
 /// Gives the batches of a data set one after another, made ahead of time.
 ///
 /// The sequence of epochs is endless and batches run across their ends, so every batch is full. Which images a batch
-/// holds follows from (seed, step); a loader that seeks to a saved [`Self::position`] goes on bit for bit.
+/// holds follows from (seed, place); a loader that seeks to a saved [`Self::position`] goes on bit for bit.
 pub struct Loader {
     queue: Arc<Queue>,
+    batch_size: u64,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Loader {
-    /// Starts the threads at step 0.
+    /// Starts the threads at the first image.
     ///
     /// # Errors
     /// [`DataError::InvalidArgument`] for a batch size, thread number or prefetch depth of zero.
@@ -204,7 +230,8 @@ impl Loader {
         }
         let state = State { position: 0, next: 0, finished: BTreeMap::new(), generation: 0, closed: false };
         let queue = Arc::new(Queue { state: Mutex::new(state), ready: Condvar::new(), room: Condvar::new() });
-        let mut loader = Self { queue: Arc::clone(&queue), threads: Vec::new() };
+        let batch_size = options.batch_size as u64;
+        let mut loader = Self { queue: Arc::clone(&queue), batch_size, threads: Vec::new() };
         for number in 0..options.threads {
             let (queue, dataset) = (Arc::clone(&queue), Arc::clone(&dataset));
             let order = Order { count: dataset.count(), options };
@@ -232,7 +259,7 @@ impl Loader {
         loop {
             let position = state.position;
             if let Some(batch) = state.finished.remove(&position) {
-                state.position += 1;
+                state.position += self.batch_size;
                 self.queue.room.notify_all();
                 return batch;
             }
@@ -240,16 +267,16 @@ impl Loader {
         }
     }
 
-    /// The step of the batch that [`Self::next_batch`] gives next: save this to resume.
+    /// The place of the image that [`Self::next_batch`] begins with next: save this to resume, with whatever batch size.
     pub fn position(&self) -> u64 {
         self.queue.lock().position
     }
 
-    /// Goes to a step, forwards or back.
-    pub fn seek(&mut self, step: u64) {
+    /// Goes to a place, forwards or back.
+    pub fn seek(&mut self, place: u64) {
         let mut state = self.queue.lock();
-        state.position = step;
-        state.next = step;
+        state.position = place;
+        state.next = place;
         state.finished.clear();
         state.generation += 1;
         self.queue.room.notify_all();
@@ -267,26 +294,28 @@ impl Drop for Loader {
     }
 }
 
-/// A loader thread's life: claim a step, make its batch outside the lock, hand it in.
+/// A loader thread's life: claim a place, make its batch outside the lock, hand it in.
 fn make_batches(queue: &Queue, dataset: &Dataset, order: &Order) {
+    let batch_size = order.options.batch_size as u64;
+    let ahead = batch_size.saturating_mul(order.options.prefetch as u64);
     let mut state = queue.lock();
     loop {
         if state.closed {
             return;
         }
-        if state.next >= state.position.saturating_add(order.options.prefetch as u64) {
+        if state.next >= state.position.saturating_add(ahead) {
             state = queue.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
-        let (step, generation) = (state.next, state.generation);
-        state.next += 1;
+        let (place, generation) = (state.next, state.generation);
+        state.next += batch_size;
         drop(state);
         // A panic must reach the caller as an error: without it, it would wait for this batch for ever.
-        let batch = catch_unwind(AssertUnwindSafe(|| order.batch(dataset, step)))
-            .unwrap_or_else(|panic| Err(DataError::LoaderPanic { step, reason: panic_message(&*panic) }));
+        let batch = catch_unwind(AssertUnwindSafe(|| order.batch(dataset, place)))
+            .unwrap_or_else(|panic| Err(DataError::LoaderPanic { place, reason: panic_message(&*panic) }));
         state = queue.lock();
         if state.generation == generation {
-            state.finished.insert(step, batch);
+            state.finished.insert(place, batch);
             queue.ready.notify_all();
         }
     }

@@ -5,12 +5,14 @@
 mod file;
 mod grid;
 mod metrics;
+mod sheet;
 mod text;
 
 pub use file::{encode_animation, encode_label_png, encode_png, write_atomic, write_label_png, write_png};
-pub use grid::{GAP, GROUND, difference, grid, sheet};
+pub use grid::{difference, sheet};
 pub use metrics::{mse, psnr, psnr_from_mse, ssim};
-pub use text::{GLYPH_ADVANCE, GLYPH_HEIGHT};
+pub use sheet::{GROUND, Sheet};
+pub use text::{ADVANCE, FADED, INK, LINE_HEIGHT, shortened, text_width};
 
 use crate::{DataError, Result};
 
@@ -65,6 +67,25 @@ impl Picture {
         let row = |row: &[u8]| row.chunks_exact(3).flat_map(|pixel| pixel.repeat(factor)).collect::<Vec<u8>>();
         let rgb = self.rgb.chunks_exact((self.width * 3).max(1)).flat_map(|r| row(r).repeat(factor)).collect();
         Self { width: self.width * factor, height: self.height * factor, rgb }
+    }
+
+    /// Every square of `factor` x `factor` pixels as one pixel of their mean; at the right and lower edge of those there are.
+    pub fn reduced(&self, factor: usize) -> Self {
+        let factor = factor.max(1);
+        let (width, height) = (self.width.div_ceil(factor), self.height.div_ceil(factor));
+        let mut rgb = Vec::with_capacity(width * height * 3);
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let columns = x * factor..self.width.min((x + 1) * factor);
+            let rows = y * factor..self.height.min((y + 1) * factor);
+            let count = (columns.len() * rows.len()) as u64;
+            let mut sums = [0_u64; 3];
+            for row in rows {
+                let pixels = &self.rgb[(row * self.width + columns.start) * 3..][..columns.len() * 3];
+                pixels.chunks_exact(3).for_each(|p| (0..3).for_each(|c| sums[c] += u64::from(p[c])));
+            }
+            rgb.extend(sums.map(|sum| ((sum + count / 2) / count) as u8));
+        }
+        Self { width, height, rgb }
     }
 
     /// Puts another picture on this one; what does not fit is cut off.

@@ -39,7 +39,7 @@ pub struct DatasetOptions {
 }
 
 /// What was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The number of portraits.
     pub images: u64,

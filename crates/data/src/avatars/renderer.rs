@@ -196,6 +196,11 @@ impl PortraitSet {
         self.count
     }
 
+    /// What the same portraits are known by.
+    pub fn fingerprint(&self) -> String {
+        format!("avatars:{}:{}:{}:{}", self.renderer.style().name(), self.split, self.seed, self.count)
+    }
+
     /// What draws them.
     pub fn renderer(&self) -> &Renderer {
         &self.renderer

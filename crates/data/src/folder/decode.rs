@@ -1,24 +1,28 @@
 //! One file to one RGB picture, within limits, with one line of explanation when it cannot be done.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::complaint::complaint;
+use super::fit::{Fit, fit_square};
+use super::format::{SNIFFED, refusal};
+use super::stream::read_stream;
 use super::truncation::is_truncated;
 use crate::picture::Picture;
 use crate::{DataError, Result};
 
-/// The most pixels that an image may have: 64 Mi, about 8192 x 8192.
-pub const MAX_PIXELS: u64 = 64 << 20;
-/// The most memory that a decoder may ask for.
-const MAX_DECODER_BYTES: u64 = 512 << 20;
+/// The most pixels that an image may have: 256 Mi, as many as 16384 x 16384.
+pub const MAX_PIXELS: u64 = 256 << 20;
+/// The most bytes that they may take as the file has them: 1 GiB, which is [`MAX_PIXELS`] in four channels of 8 bits. An image
+/// takes as much again while it becomes RGB, and the size of its file.
+const MAX_DECODED_BYTES: u64 = 1 << 30;
 /// No image within the limits has a larger file.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+/// The most that is read of a pipe or a device, whose length nobody knows.
+const MAX_STREAM_BYTES: usize = 64 << 20;
 
 /// Decodes an image and brings it to `size` x `size` pixels.
 ///
@@ -30,23 +34,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 /// [`DataError::Read`], or [`DataError::BadImage`] for a truncated, empty or huge image or another format.
 pub fn load_image(path: &Path, size: usize) -> Result<Picture> {
     check_size(size)?;
-    let picture = decode_image(path)?;
-    if (picture.width, picture.height) == (size, size) {
-        return Ok(picture);
-    }
-    let bad = |reason: String| DataError::bad_image(path, format!("cannot be resized: {reason}"));
-    // Both sides are below 2^32: the decoder counts them in u32, and `check_size` bounds the other.
-    let (width, height) = (picture.width as u32, picture.height as u32);
-    let mut rgb = vec![0; 3 * size * size];
-    let source =
-        TypedImageRef::<U8x3>::from_buffer(width, height, &picture.rgb).map_err(|error| bad(error.to_string()))?;
-    let mut target =
-        TypedImage::<U8x3>::from_buffer(size as u32, size as u32, &mut rgb).map_err(|error| bad(error.to_string()))?;
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).fit_into_destination(None);
-    // The method that finds the pixels' type at run time brings the code of all thirteen, almost five MiB.
-    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| bad(error.to_string()))?;
-    Ok(Picture { width: size, height: size, rgb })
+    fit_square(&decode_image(path)?, size, Fit::Crop)
 }
 
 /// Decodes an image at its own size; what [`load_image`] says of formats holds here too.
@@ -58,13 +46,13 @@ pub fn decode_image(path: &Path) -> Result<Picture> {
     if is_truncated(&bytes) {
         return Err(DataError::bad_image(path, "the file is truncated"));
     }
-    let mut decoder = open_decoder(path, Cursor::new(bytes.as_slice()))?;
-    let bad = |error: ImageError| DataError::bad_image(path, explain(&error));
+    let (mut decoder, format) = open_decoder(path, Cursor::new(bytes.as_slice()))?;
+    let bad = |error: ImageError| bad(path, &error, format);
     let orientation = decoder.orientation().map_err(bad)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
     image.apply_orientation(orientation);
     let (width, height) = (image.width() as usize, image.height() as usize);
-    let rgb = if image.color().has_alpha() { on_white(&image.into_rgba8()) } else { image.into_rgb8().into_raw() };
+    let rgb = if image.color().has_alpha() { on_white(image.into_rgba8()) } else { image.into_rgb8().into_raw() };
     Ok(Picture { width, height, rgb })
 }
 
@@ -95,51 +83,84 @@ fn check_file(path: &Path) -> Result<()> {
     }
 }
 
+/// The whole of an image's file; of a pipe or a device what comes through it, within bounds.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    check_file(path)?;
-    fs::read(path).map_err(|source| DataError::read(path, source))
-}
-
-fn open_decoder<'a>(path: &Path, bytes: impl BufRead + Seek + 'a) -> Result<impl ImageDecoder + 'a> {
-    let bad = |error: ImageError| DataError::bad_image(path, explain(&error));
-    let reader = ImageReader::new(bytes).with_guessed_format();
-    let mut reader = reader.map_err(|source| DataError::read(path, source))?;
-    let Some(format) = reader.format() else {
-        return Err(DataError::bad_image(path, "not a PNG, JPEG or WebP image"));
-    };
-    if !format.reading_enabled() {
-        let format = format!("{format:?}").to_uppercase();
-        return Err(DataError::bad_image(path, format!("a {format} image; only PNG, JPEG and WebP are read")));
+    let error = |source| DataError::read(path, source);
+    let metadata = fs::metadata(path).map_err(error)?;
+    if metadata.is_file() || metadata.is_dir() {
+        check_file(path)?;
+        return fs::read(path).map_err(error);
     }
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(bad)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let reason = format!("{width} x {height} pixels is too large; the limit is {} million", MAX_PIXELS / 1_000_000);
-        return Err(DataError::bad_image(path, reason));
-    }
-    Ok(decoder)
-}
-
-/// The decoder's complaint in one line.
-fn explain(error: &ImageError) -> String {
-    let text = match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "the file is truncated".to_owned()
+    let bytes = read_stream(path, MAX_STREAM_BYTES + 1).map_err(error)?;
+    match bytes.len() {
+        0 => Err(DataError::bad_image(path, "nothing came through this pipe or device")),
+        length if length > MAX_STREAM_BYTES => {
+            let limit = MAX_STREAM_BYTES >> 20;
+            Err(DataError::bad_image(path, format!("more than {limit} MiB came through this pipe or device")))
         }
-        ImageError::Limits(_) => format!("needs more than {} MiB to decode", MAX_DECODER_BYTES >> 20),
-        error => format!("cannot be decoded: {error}"),
-    };
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+        _ => Ok(bytes),
+    }
 }
 
-/// Puts a transparent image on white: `out = alpha * colour + (1 - alpha) * 255`, rounded.
-fn on_white(image: &image::RgbaImage) -> Vec<u8> {
+/// A decoder that has read the header of an image within the limits.
+fn open_decoder<'a>(
+    path: &Path,
+    mut bytes: impl BufRead + Seek + 'a,
+) -> Result<(impl ImageDecoder + 'a, &'static str)> {
+    let unread = |source| DataError::read(path, source);
+    let mut first = Vec::with_capacity(SNIFFED);
+    bytes.by_ref().take(SNIFFED as u64).read_to_end(&mut first).map_err(unread)?;
+    bytes.rewind().map_err(unread)?;
+    let mut reader = ImageReader::new(bytes).with_guessed_format().map_err(unread)?;
+    let format = match reader.format() {
+        Some(ImageFormat::Png) => "PNG",
+        Some(ImageFormat::Jpeg) => "JPEG",
+        Some(ImageFormat::WebP) => "WebP",
+        _ => return Err(DataError::bad_image(path, refusal(path, &first))),
+    };
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|error| bad(path, &error, format))?;
+    let (width, height) = decoder.dimensions();
+    let size = format!("{width} x {height} pixels");
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        let limit = MAX_PIXELS / 1_000_000;
+        return Err(DataError::bad_image(
+            path,
+            format!("{size} are too many, the limit is {limit} million: make it smaller first"),
+        ));
+    }
+    if decoder.total_bytes() > MAX_DECODED_BYTES {
+        let [needed, limit] = [decoder.total_bytes(), MAX_DECODED_BYTES].map(|bytes| bytes >> 20);
+        let kind = format!("{size} of {} bits each", decoder.color_type().bits_per_pixel());
+        let way_out = "save it with 8 bits a channel, or make it smaller first";
+        return Err(DataError::bad_image(
+            path,
+            format!("{kind} need {needed} MiB, the limit is {limit} MiB: {way_out}"),
+        ));
+    }
+    Ok((decoder, format))
+}
+
+fn bad(path: &Path, error: &ImageError, format: &str) -> DataError {
+    DataError::bad_image(path, complaint(error, format, MAX_DECODED_BYTES))
+}
+
+/// Puts a transparent image on white, in place: `out = alpha * colour + (1 - alpha) * 255`, rounded.
+fn on_white(image: image::RgbaImage) -> Vec<u8> {
     let blend = |color: u8, alpha: u8| {
         let (color, alpha) = (u32::from(color), u32::from(alpha));
         ((color * alpha + 255 * (255 - alpha) + 127) / 255) as u8
     };
-    image.pixels().flat_map(|pixel| [0, 1, 2].map(|channel| blend(pixel[channel], pixel[3]))).collect()
+    let mut pixels = image.into_raw();
+    let count = pixels.len() / 4;
+    for i in 0..count {
+        for channel in 0..3 {
+            // A pixel of three bytes never lies behind the one of four that it comes from.
+            pixels[3 * i + channel] = blend(pixels[4 * i + channel], pixels[4 * i + 3]);
+        }
+    }
+    pixels.truncate(3 * count);
+    pixels
 }

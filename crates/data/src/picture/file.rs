@@ -1,32 +1,22 @@
 //! PNG files that are there whole or not at all.
 
-use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
+
+use swinstyle_files::Durability;
 
 use super::Picture;
 use crate::{DataError, Label, LabelMap, Result};
 
-/// Writes `bytes` to a hidden file beside `path` and renames it, so that a reader never sees half a file.
+/// Writes a file so that a reader never sees half of it, by the rules of [`swinstyle_files::write_atomic`].
 ///
 /// This holds against a killed process and a full disk; against a power failure only as far as the file system orders
 /// a rename after the data.
 ///
 /// # Errors
-/// [`DataError::Write`] names `path`; the hidden file is gone then, and an older `path` is untouched.
+/// [`DataError::Write`] names `path`; an older `path` is untouched then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let error = |source| DataError::write(path, source);
-    let name = path.file_name().ok_or_else(|| error(std::io::ErrorKind::InvalidFilename.into()))?;
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    // The process number keeps two programs that write the same file apart.
-    hidden.push(format!(".{}.tmp", std::process::id()));
-    let hidden = path.with_file_name(hidden);
-    fs::write(&hidden, bytes).and_then(|()| fs::rename(&hidden, path)).map_err(|source| {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&hidden);
-        error(source)
-    })
+    swinstyle_files::write_atomic(path, Durability::Unsynced, |out| out.write_all(bytes))
+        .map_err(|source| DataError::write(path, source))
 }
 
 /// The picture as the bytes of an 8-bit RGB PNG file.
@@ -82,8 +72,8 @@ pub fn encode_animation(pictures: &[Picture], frames_per_second: u16) -> Result<
             return Err(DataError::argument("animation", size, format!("{width} x {height} like the first")));
         }
     }
-    let error = |error: png::EncodingError| {
-        DataError::argument("animation", format!("{width} x {height}"), format!("a size that PNG can hold ({error})"))
+    let error = |_: png::EncodingError| {
+        DataError::argument("animation", format!("{width} x {height}"), "a size that PNG can hold")
     };
     let number = |n: usize| u32::try_from(n).map_err(|_| DataError::argument("animation", n, "below 2^32"));
     let mut bytes = Vec::new();
@@ -107,8 +97,8 @@ fn encode(
     color: png::ColorType,
     palette: Option<Vec<u8>>,
 ) -> Result<Vec<u8>> {
-    let error = |error: png::EncodingError| {
-        DataError::argument("picture", format!("{width} x {height}"), format!("a size that PNG can hold ({error})"))
+    let error = |_: png::EncodingError| {
+        DataError::argument("picture", format!("{width} x {height}"), "a size that PNG can hold")
     };
     let side = |side: usize| u32::try_from(side).map_err(|_| DataError::argument("picture side", side, "below 2^32"));
     let mut bytes = Vec::new();
@@ -127,12 +117,13 @@ fn encode(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_failed_write_leaves_nothing_behind_and_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        // A folder in the file's place lets the write succeed and the rename fail.
         let path = folder.path().join("taken.png");
         fs::create_dir_all(path.join("inside")).unwrap();
         let error = write_png(&path, &Picture::filled(2, 2, [1, 2, 3])).unwrap_err().to_string();

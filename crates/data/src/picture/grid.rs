@@ -1,47 +1,18 @@
-//! Several pictures on one sheet, and the difference of two.
+//! Rows of pictures without names, and the difference of two pictures.
 
-use super::Picture;
+use super::{Picture, Sheet};
 use crate::{DataError, Result};
 
-/// Between the pictures of a sheet, in pixels.
-pub const GAP: usize = 2;
-/// The sheet's ground: lighter than a portrait's background, darker than paper.
-pub const GROUND: [u8; 3] = [0xf2, 0xf2, 0xf2];
-
-/// Puts pictures of one size on a sheet, row by row, with small gaps; a short last row stays empty at its end.
+/// Rows of pictures without names, as [`Sheet`] draws them.
 ///
 /// # Errors
-/// [`DataError::InvalidArgument`] for no pictures, no columns, or pictures of different sizes.
-pub fn grid(pictures: &[Picture], columns: usize) -> Result<Picture> {
-    if columns == 0 {
-        return Err(DataError::argument("grid columns", columns, "at least 1"));
-    }
-    let rows: Vec<&[Picture]> = pictures.chunks(columns).collect();
-    sheet(&rows)
-}
-
-/// Puts rows of pictures of one size on a sheet, with small gaps: a row a sample, say source, reconstruction, difference.
-///
-/// # Errors
-/// [`DataError::InvalidArgument`] for no pictures or pictures of different sizes.
+/// As [`Sheet::render`].
 pub fn sheet<R: AsRef<[Picture]>>(rows: &[R]) -> Result<Picture> {
-    let Some(first) = rows.iter().find_map(|row| row.as_ref().first()) else {
-        return Err(DataError::argument("grid pictures", 0, "at least 1"));
-    };
-    let (width, height) = (first.width, first.height);
-    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-    let sheet_width = columns * (width + GAP) + GAP;
-    let mut sheet = Picture::filled(sheet_width, rows.len() * (height + GAP) + GAP, GROUND);
-    for (i, row) in rows.iter().enumerate() {
-        for (j, picture) in row.as_ref().iter().enumerate() {
-            if (picture.width, picture.height) != (width, height) || picture.rgb.len() != width * height * 3 {
-                let size = format!("{} x {} with {} bytes", picture.width, picture.height, picture.rgb.len());
-                return Err(DataError::argument("grid picture", size, format!("{width} x {height} like the first")));
-            }
-            sheet.paste(picture, GAP + j * (width + GAP), GAP + i * (height + GAP));
-        }
+    let mut sheet = Sheet::default();
+    for row in rows {
+        sheet.row("", row.as_ref().iter().cloned());
     }
-    Ok(sheet)
+    sheet.render()
 }
 
 /// The amplified difference of two pictures, `min(255, gain * |a - b|)` in each channel: black where they agree.
@@ -63,20 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grid_has_every_picture_in_its_place_and_gaps_between() {
-        let pictures: Vec<Picture> = (0..5).map(|i| Picture::filled(3, 2, [i * 10, 0, 0])).collect();
-        let sheet = grid(&pictures, 3).unwrap();
-        assert_eq!((sheet.width, sheet.height), (3 * 5 + 2, 2 * 4 + 2));
-        let pixel = |x: usize, y: usize| sheet.rgb[(y * sheet.width + x) * 3];
-        assert_eq!((pixel(2, 2), pixel(7, 3), pixel(12, 2), pixel(2, 6), pixel(9, 7)), (0, 10, 20, 30, 40));
-        assert_eq!((pixel(0, 0), pixel(5, 2), pixel(12, 6)), (GROUND[0], GROUND[0], GROUND[0]));
-    }
-
-    #[test]
-    fn pictures_of_different_sizes_do_not_make_a_grid() {
-        let error = grid(&[Picture::filled(3, 2, [0; 3]), Picture::filled(2, 3, [0; 3])], 2).unwrap_err();
-        assert!(error.to_string().contains("3 x 2 like the first"), "{error}");
-        assert!(grid(&[], 2).is_err());
+    fn rows_without_names_make_a_sheet() {
+        let rows = [[1, 2], [3, 4]].map(|row| row.map(|i| Picture::filled(64, 64, [i; 3])));
+        let mut named = Sheet::default();
+        for row in &rows {
+            named.row("", row.to_vec());
+        }
+        assert_eq!(sheet(&rows).unwrap(), named.render().unwrap());
+        assert!(sheet::<[Picture; 0]>(&[]).is_err());
     }
 
     #[test]

@@ -99,10 +99,11 @@ fn an_exif_orientation_is_applied() {
 }
 
 /// A PNG file whose header promises pixels and whose data hold none.
-fn png_header(width: u32, height: u32) -> Vec<u8> {
+fn png_header(width: u32, height: u32, depth: png::BitDepth) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(depth);
     // The two bytes that begin a zlib stream.
     encoder.write_header().unwrap().write_chunk(png::chunk::IDAT, &[0x78, 0x01]).unwrap();
     bytes
@@ -115,8 +116,14 @@ fn each_bad_file_is_one_line_that_names_it_and_the_reason() {
     fs::write(at("empty.png"), []).unwrap();
     fs::write(at("text.png"), "this is a letter, not a picture").unwrap();
     fs::write(at("gif.png"), b"GIF89a\x01\0\x01\0\0\0\0;").unwrap();
-    fs::write(at("huge.png"), png_header(100_000, 100_000)).unwrap();
-    fs::write(at("bomb.png"), png_header(u32::MAX / 2, u32::MAX / 2)).unwrap();
+    let eight = png::BitDepth::Eight;
+    fs::write(at("huge.png"), png_header(100_000, 100_000, eight)).unwrap();
+    fs::write(at("deep.png"), png_header(14_000, 14_000, png::BitDepth::Sixteen)).unwrap();
+    fs::write(at("bomb.png"), png_header(u32::MAX / 2, u32::MAX / 2, eight)).unwrap();
+    // Within the limit, and not there.
+    fs::write(at("hollow.png"), png_header(16_000, 16_000, eight)).unwrap();
+    fs::write(at("photo.jpg"), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap();
+    fs::write(at("zip.png"), b"PK\x03\x04\x14\0\0\0").unwrap();
     for (name, format) in
         [("cut.png", ImageFormat::Png), ("cut.jpg", ImageFormat::Jpeg), ("cut.webp", ImageFormat::WebP)]
     {
@@ -130,8 +137,15 @@ fn each_bad_file_is_one_line_that_names_it_and_the_reason() {
         ("empty.png", "the file is empty"),
         ("text.png", "not a PNG, JPEG or WebP image"),
         ("gif.png", "a GIF image; only PNG, JPEG and WebP are read"),
-        ("huge.png", "100000 x 100000 pixels is too large; the limit is 67 million"),
+        ("huge.png", "100000 x 100000 pixels are too many, the limit is 268 million: make it smaller first"),
+        (
+            "deep.png",
+            "14000 x 14000 pixels of 48 bits each need 1121 MiB, the limit is 1024 MiB: save it with 8 bits a channel",
+        ),
         ("bomb.png", ""),
+        ("hollow.png", "the PNG file is damaged: its compressed data are corrupt"),
+        ("photo.jpg", "a HEIC image; only PNG, JPEG and WebP are read: convert it to PNG first"),
+        ("zip.png", "not a PNG, JPEG or WebP image: this looks like a zip archive: unpack it and give the folder"),
         ("cut.png", "the file is truncated"),
         ("cut.jpg", "the file is truncated"),
         ("cut.webp", "the file is truncated"),
@@ -141,8 +155,37 @@ fn each_bad_file_is_one_line_that_names_it_and_the_reason() {
         let path = at(name);
         let error = load_image(&path, 32).map(|_| name).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}: {reason}", path.display())), "{error}");
-        assert!(!error.contains('\n') && error.len() < path.display().to_string().len() + 120, "{error}");
+        assert!(!error.contains('\n') && error.len() < path.display().to_string().len() + 150, "{error}");
     }
+}
+
+#[test]
+fn damage_is_told_in_words_without_debug_text() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in [("x.png", ImageFormat::Png), ("x.jpg", ImageFormat::Jpeg), ("x.webp", ImageFormat::WebP)] {
+        let path = save(folder.path(), name, noise(60, 50), format);
+        let whole = fs::read(&path).unwrap();
+        let mut damaged = 0;
+        for at in (12..whole.len()).step_by(7).chain([whole.len() - 14]) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x5a;
+            fs::write(&path, &bytes).unwrap();
+            let Err(error) = decode_image(&path) else { continue };
+            damaged += 1;
+            let error = error.to_string();
+            let plain = !error.contains(['{', '}', '\n', '"']) && !error.contains("::") && error.len() < 300;
+            assert!(plain, "{name} at {at}: {error}");
+        }
+        assert!(damaged > 0, "{name}");
+    }
+    // The checksum of the pixels: four bytes before the closing chunk of twelve.
+    let path = save(folder.path(), "crc.png", noise(60, 50), ImageFormat::Png);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.len() - 13;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = decode_image(&path).map(drop).unwrap_err().to_string();
+    assert!(error.ends_with("the PNG file is damaged: a checksum (CRC) of its chunk IDAT does not match"), "{error}");
 }
 
 #[test]
@@ -179,7 +222,7 @@ fn a_file_that_turns_out_bad_on_demand_is_replaced_and_named() {
     for (name, shade) in [("a.png", 10), ("c.png", 30)] {
         save(folder.path(), name, RgbImage::from_pixel(20, 20, Rgb([shade; 3])), ImageFormat::Png);
     }
-    fs::write(folder.path().join("b.png"), png_header(20, 20)).unwrap();
+    fs::write(folder.path().join("b.png"), png_header(20, 20, png::BitDepth::Eight)).unwrap();
     let images = ImageFolder::open(folder.path(), 8, 0).unwrap();
     let shades: Vec<u8> = (0..3).map(|i| images.picture(i).unwrap().rgb[0]).collect();
     assert_eq!(shades, [10, 30, 30]);

@@ -37,7 +37,7 @@ fn a_loader_that_seeks_to_a_saved_position_goes_on_bit_for_bit() {
     let mut loader = Loader::new(portraits(13), options()).unwrap();
     let first = take(&mut loader, 4);
     let position = loader.position();
-    assert_eq!(position, 4);
+    assert_eq!(position, 20, "four batches of five images");
     let rest = take(&mut loader, 5);
     let mut resumed = Loader::new(portraits(13), options()).unwrap();
     resumed.seek(position);
@@ -46,9 +46,25 @@ fn a_loader_that_seeks_to_a_saved_position_goes_on_bit_for_bit() {
     assert!(take(&mut resumed, 4) == first, "backwards too");
     for _ in 0..50 {
         resumed.seek(position);
-        resumed.seek(2);
+        resumed.seek(10);
     }
     assert!(take(&mut resumed, 2) == first[2..], "batches begun before a seek are thrown away");
+}
+
+#[test]
+fn another_batch_size_goes_on_where_the_last_image_was() {
+    let images = |batches: Vec<Batch>| -> Vec<(u64, bool)> {
+        batches.into_iter().flat_map(|b| b.indices.into_iter().zip(b.flipped)).collect()
+    };
+    let expected = images(take(&mut Loader::new(portraits(13), options()).unwrap(), 8));
+    let mut seen = Vec::new();
+    for (batch_size, batches) in [(5, 2), (3, 4), (9, 2)] {
+        let mut loader = Loader::new(portraits(13), LoaderOptions { batch_size, ..options() }).unwrap();
+        loader.seek(seen.len() as u64);
+        seen.extend(images(take(&mut loader, batches)));
+        assert_eq!(loader.position(), seen.len() as u64);
+    }
+    assert_eq!(seen, expected[..40]);
 }
 
 #[test]
