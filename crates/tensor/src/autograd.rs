@@ -49,6 +49,14 @@ impl Drop for Restore {
 }
 
 /// Runs `f` without recording. PyTorch: `torch.no_grad`.
+///
+/// ```
+/// # use swinstyle_tensor::{Device::Cpu, Tensor, no_grad};
+/// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+/// let y = no_grad(|| x.as_leaf().scale(2.0))?;
+/// assert!(!y.is_tracked());
+/// # Ok::<(), swinstyle_tensor::TensorError>(())
+/// ```
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     let _restore = Restore(RECORDING.replace(false));
     f()
@@ -85,6 +93,15 @@ impl Tensor {
 /// A cotangent of `None` stands for ones. An input that no output depends on gives `None`.
 /// With `create_graph` the results are on the tape and can be differentiated again.
 /// Errors: a cotangent of another shape, an operation whose derivative is not written, and whatever the rules' operations return.
+///
+/// ```
+/// # use swinstyle_tensor::{Device::Cpu, Tensor, grad};
+/// let x = Tensor::from_slice(&[3.0_f32], &[1], Cpu)?.as_leaf();
+/// let y = x.square()?;
+/// let slope = grad(&[(&y, None)], &[&x], false)?.remove(0);
+/// assert_eq!(slope.map(|g| g.to_vec()).transpose()?, Some(vec![6.0]));
+/// # Ok::<(), swinstyle_tensor::TensorError>(())
+/// ```
 pub fn grad(
     outputs: &[(&Tensor, Option<&Tensor>)],
     inputs: &[&Tensor],

@@ -1,8 +1,5 @@
-//! Tensors, automatic differentiation to any order, and devices for SwinStyle.
-//!
-//! A [`Tensor`] is immutable, contiguous and row-major; activations are NHWC. Operations are methods that return
-//! [`Result`]; they run natively on the cpu and through CubeCL on wgpu and CUDA. [`grad`] differentiates to any order.
-//! Kernels of other crates implement [`Kernel`] and run by [`launch`].
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(all(feature = "wgpu", feature = "cuda")), allow(unused, reason = "what only a left-out backend calls"))]
 
 mod autograd;
 mod buffer;
@@ -19,11 +16,14 @@ pub mod shape;
 pub mod simd;
 mod tensor;
 
+// Kernels of other crates are written with the version that this one launches.
+pub use cubecl;
+
 pub use autograd::{Backward, grad, is_recording, no_grad};
 pub use buffer::{Buffer, HostBuffer};
 pub use cube::CubeArg;
 pub use device::Device;
 pub use dtype::{DType, Scalar};
 pub use error::{Result, TensorError};
-pub use kernel::{Kernel, launch, launch_on};
+pub use kernel::{Kernel, Kinks, launch, launch_on};
 pub use tensor::{Tensor, available};

@@ -1,11 +1,12 @@
-//! A look at single launches from inside: a probe may repeat each, time it, and have the host twin compute it in f64.
+//! A look at single launches from inside: a probe may repeat each, time it, and have the host twin compute it in f64; a stand-in may change
+//! what it reads and what it makes.
 
 use std::{cell::RefCell, time::Instant};
 
 use crate::{
     Buffer, DType, Device, Result, Tensor,
-    cube::{self, CubeClient},
-    kernel::{Kernel, dispatch, host},
+    cube::{self, with_client},
+    kernel::{Kernel, Kinks, dispatch, host},
 };
 
 /// A launch that has just been done, as a probe sees it.
@@ -53,6 +54,60 @@ pub(crate) fn visit<K: Kernel>(kernel: &K, inputs: &[&Tensor], device: Device, d
     PROBE.set(Some(probe));
 }
 
+/// A launch that is to be done, as a stand-in sees it.
+pub struct Turn<'a> {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// What it reads.
+    pub inputs: &'a [&'a Tensor],
+    /// Elements that it makes.
+    pub results: usize,
+    /// Its floating-point operations.
+    pub flops: u64,
+    /// Where its first output is that of an activation with kinks.
+    pub kinks: Option<Kinks>,
+    /// Launches it with inputs of these shapes and types.
+    pub run: &'a dyn Fn(&[&Tensor]) -> Result<Vec<Tensor>>,
+}
+
+type StandIn = Box<dyn FnMut(&Turn) -> Result<Vec<Tensor>>>;
+
+thread_local! {
+    static STAND_IN: RefCell<Option<StandIn>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`, in which the stand-in does every launch of this thread: it returns what the launch is to have made, of the same shapes and types.
+pub fn stand_in_for_launches<R>(
+    stand_in: impl FnMut(&Turn) -> Result<Vec<Tensor>> + 'static,
+    f: impl FnOnce() -> R,
+) -> R {
+    /// Puts the outer stand-in back, after a panic too.
+    struct Outer(Option<StandIn>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            STAND_IN.set(self.0.take());
+        }
+    }
+    let _outer = Outer(STAND_IN.replace(Some(Box::new(stand_in))));
+    f()
+}
+
+/// What the stand-in makes of a launch, if there is one.
+pub(crate) fn stand_in<K: Kernel>(
+    kernel: &K,
+    inputs: &[&Tensor],
+    device: Device,
+    dtype: DType,
+) -> Option<Result<Vec<Tensor>>> {
+    let mut stand_in = STAND_IN.take()?;
+    let run = |inputs: &[&Tensor]| dispatch(kernel, inputs, device, dtype);
+    let results = kernel.output_shapes().iter().map(|s| s.iter().product::<usize>()).sum();
+    let (flops, kinks) = (kernel.flops(), kernel.kinks());
+    let made = stand_in(&Turn { kernel: kernel.name(), inputs, results, flops, kinks, run: &run });
+    STAND_IN.set(Some(stand_in));
+    Some(made)
+}
+
 /// How seconds of [`timed`] were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
@@ -68,11 +123,8 @@ pub enum Clock {
 pub fn timed(device: Device, work: &dyn Fn() -> Result<()>) -> Result<(f64, Clock)> {
     device.settle()?;
     if device != Device::Cpu {
-        let by_device = match &cube::client(device)? {
-            CubeClient::Wgpu(c) => cube::profile(c, work),
-            CubeClient::Cuda(c) => cube::profile(c, work),
-            CubeClient::Dry(_) => None,
-        };
+        // The dry device has no timestamps and says so.
+        let by_device = with_client!(&cube::client(device)?, |c| cube::profile(c, work));
         if let Some(outcome) = by_device {
             let seconds = outcome?;
             device.settle()?;
@@ -106,6 +158,21 @@ mod tests {
         assert_eq!((seen.get(), y.to_vec().unwrap()), (1, vec![7.0, 10.0, 15.0, 22.0]));
         x.matmul(&x).unwrap();
         assert_eq!(seen.get(), 1, "the probe is gone after its region");
+    }
+
+    #[test]
+    fn a_stand_in_decides_what_launches_read_and_make() {
+        let x = Tensor::from_vec(vec![1.0_f32, 2.0], &[2], Device::Cpu).unwrap();
+        let one = Tensor::from_vec(vec![1.0_f32], &[1], Device::Cpu).unwrap();
+        let doubled = |turn: &Turn| {
+            assert_eq!((turn.kernel, turn.results, turn.kinks), ("add", 2, None));
+            let mut made = (turn.run)(turn.inputs)?;
+            made[0] = (turn.run)(&[&made[0], turn.inputs[0]])?.remove(0);
+            Ok(made)
+        };
+        let y = stand_in_for_launches(doubled, || x.add(&x).unwrap());
+        assert_eq!(y.to_vec().unwrap(), [3.0, 6.0]);
+        assert_eq!(x.add(&one).unwrap().to_vec().unwrap(), [2.0, 3.0], "it is gone after its region");
     }
 
     #[test]

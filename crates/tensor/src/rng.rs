@@ -28,6 +28,14 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 
 impl Philox {
     /// The start of a sequence.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, rng::Philox};
+    /// let mut a = Philox::new(7, 0);
+    /// let (x, y) = (a.normal(&[4], Cpu)?, Philox::new(7, 0).normal(&[4], Cpu)?);
+    /// assert_eq!(x.to_vec()?, y.to_vec()?, "the same seed and stream give the same numbers");
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn new(seed: u64, stream: u64) -> Self {
         Self { seed, stream, position: 0 }
     }

@@ -101,6 +101,14 @@ impl Tensor {
     /// A tensor from values in row-major order, f32 or f64 by `T`. PyTorch: `torch.tensor`.
     ///
     /// On GPUs only f32 values are accepted. Errors: a length that is not the product of the shape, an absent device.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_vec(vec![1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!((x.shape(), x.len()), (&[2, 2][..], 4));
+    /// assert!(Tensor::from_vec(vec![1.0_f32], &[2], Cpu).is_err());
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn from_vec<T: Scalar>(data: Vec<T>, shape: &[usize], device: Device) -> Result<Self> {
         counters::uploaded(data.len() * T::DTYPE.size());
         Self::from_host(data, shape, device)
@@ -130,6 +138,13 @@ impl Tensor {
     }
 
     /// A tensor of one value everywhere. PyTorch: `torch.full`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{DType, Device::Cpu, Tensor};
+    /// let x = Tensor::full(0.5, &[3], DType::F32, Cpu)?;
+    /// assert_eq!(x.to_vec()?, [0.5; 3]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn full(value: f64, shape: &[usize], dtype: DType, device: Device) -> Result<Self> {
         let mut out = crate::kernel::launch_on(&crate::ops::Fill { value, shape: shape.to_vec() }, &[], device, dtype)?;
         Ok(out.remove(0))
@@ -186,6 +201,14 @@ impl Tensor {
     }
 
     /// The same values without history. PyTorch: `detach`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// let x = x.as_leaf();
+    /// assert!(x.is_tracked() && !x.detach().is_tracked());
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn detach(&self) -> Self {
         let i = &self.0;
         if !i.tracked {
@@ -260,6 +283,13 @@ impl Tensor {
     }
 
     /// The same values on another device, without history.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.to_device(Cpu)?.to_vec()?, x.to_vec()?);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn to_device(&self, device: Device) -> Result<Self> {
         if device == self.device() {
             return Ok(self.detach());

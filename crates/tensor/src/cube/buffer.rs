@@ -9,7 +9,7 @@ use cubecl::{
 };
 use half::{bf16, f16};
 
-use super::{CubeClient, client, faults};
+use super::{CubeClient, client, faults, with_client};
 use crate::{DType, Device, Result, TensorError, counters};
 
 /// Buffers are padded to a multiple of these bytes, so that a kernel over vectors of up to 16 bytes may read and write the
@@ -56,11 +56,7 @@ impl CubeBuffer {
     /// later, at the next download or [`CubeClient::synchronize`]: allocation is asynchronous.
     pub fn empty(op: &'static str, client: &CubeClient, device: Device, len: usize, dtype: DType) -> Result<Self> {
         let bytes = allocation(op, client, device, len, dtype)?;
-        let handle = match client {
-            CubeClient::Wgpu(c) => c.empty(bytes),
-            CubeClient::Cuda(c) => c.empty(bytes),
-            CubeClient::Dry(c) => c.empty(bytes),
-        };
+        let handle = with_client!(client, |c| c.empty(bytes));
         Ok(Self { arg: CubeArg { handle, len, dtype } })
     }
 
@@ -78,11 +74,7 @@ impl CubeBuffer {
         }
         padded.resize(bytes, 0);
         let padded = Bytes::from_bytes_vec(padded);
-        let handle = match &client {
-            CubeClient::Wgpu(c) => c.create(padded),
-            CubeClient::Cuda(c) => c.create(padded),
-            CubeClient::Dry(c) => c.create(padded),
-        };
+        let handle = with_client!(&client, |c| c.create(padded));
         Ok(Self { arg: CubeArg { handle, len: data.len(), dtype } })
     }
 
@@ -99,11 +91,7 @@ impl CubeBuffer {
         if len == 0 {
             return Ok(Vec::new());
         }
-        let bytes = match client(device)? {
-            CubeClient::Wgpu(c) => faults::read("download", device, &c, handle)?,
-            CubeClient::Cuda(c) => faults::read("download", device, &c, handle)?,
-            CubeClient::Dry(c) => faults::read("download", device, &c, handle)?,
-        };
+        let bytes = with_client!(&client(device)?, |c| faults::read("download", device, c, handle))?;
         let Some(bytes) = bytes.get(..len * dtype.size()) else {
             let detail = format!("{} bytes were read where {} were asked for", bytes.len(), len * dtype.size());
             return Err(TensorError::Backend { op: "download", device, detail });

@@ -5,7 +5,9 @@ use cubecl::{
     prelude::{ComputeClient, Runtime},
 };
 
-use super::{CubeClient, client, cuda, storage_type, wgpu_adapters};
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::{client, storage_type, wgpu_adapters, with_client};
 use crate::{DType, Device, Result};
 
 /// What a device is and can do.
@@ -44,11 +46,7 @@ pub fn describe(device: Device) -> Result<Description> {
     }
     let client = client(device)?;
     let max_allocation = client.max_allocation();
-    let mut d = match &client {
-        CubeClient::Wgpu(c) => capabilities(c),
-        CubeClient::Cuda(c) => capabilities(c),
-        CubeClient::Dry(c) => capabilities(c),
-    };
+    let mut d = with_client!(&client, |c| capabilities(c));
     d.max_allocation = max_allocation;
     match device {
         Device::Wgpu(index) => {
@@ -58,6 +56,7 @@ pub fn describe(device: Device) -> Result<Description> {
                 d.software = adapter.software;
             }
         }
+        #[cfg(feature = "cuda")]
         Device::Cuda(index) => {
             if let Some((name, memory)) = cuda::name_and_memory(index) {
                 d.name = name;
@@ -67,6 +66,8 @@ pub fn describe(device: Device) -> Result<Description> {
         }
         Device::Dry(chip) => d.name = format!("{chip}, compiled for and not there"),
         Device::Emulated(chip) => d.name = format!("{chip}, emulated on the cpu"),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => {}
         Device::Cpu => {}
     }
     Ok(d)

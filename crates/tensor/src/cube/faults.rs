@@ -182,6 +182,7 @@ mod tests {
     use super::*;
     use crate::{DType, Tensor, cube};
 
+    #[cfg(feature = "wgpu")]
     #[cube(launch_unchecked)]
     fn shared_kernel(y: &mut Array<f32>, #[comptime] size: usize) {
         let mut memory = SharedMemory::<f32>::new(size);
@@ -190,6 +191,7 @@ mod tests {
         y[UNIT_POS as usize] = memory[0];
     }
 
+    #[cfg(feature = "wgpu")]
     #[test]
     fn a_launch_that_the_device_refuses_is_an_error_at_the_next_wait_and_the_device_goes_on() {
         let device = Device::Wgpu(0);

@@ -146,6 +146,14 @@ impl Tensor {
     }
 
     /// a + b with broadcasting.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// let row = Tensor::from_slice(&[10.0_f32, 20.0], &[2], Cpu)?;
+    /// assert_eq!(x.add(&row)?.to_vec()?, [11.0, 22.0, 13.0, 24.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn add(&self, other: &Tensor) -> Result<Tensor> {
         Ok(self.binary(other, BinaryOp::Add)?.taped("add", &[self, other], |b| {
             let to = |i: usize| b.needs[i].then(|| b.grad.sum_to(b.inputs[i].shape())).transpose();
@@ -182,6 +190,13 @@ impl Tensor {
     }
 
     /// max(a, b) with broadcasting; where equal each side gets half of the gradient. PyTorch: `torch.maximum`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[-1.0_f32, 2.0], &[2], Cpu)?;
+    /// assert_eq!(x.maximum(&x.neg()?)?.to_vec()?, [1.0, 2.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn maximum(&self, other: &Tensor) -> Result<Tensor> {
         Ok(self.binary(other, BinaryOp::Maximum)?.taped("maximum", &[self, other], |b| {
             let first = b.inputs[0].detach().binary(&b.inputs[1].detach(), BinaryOp::Greater)?;
@@ -193,6 +208,13 @@ impl Tensor {
     }
 
     /// Repeats axes of length 1 (and new leading ones) up to `shape`. PyTorch: `expand(...).contiguous()`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0], &[2], Cpu)?;
+    /// assert_eq!(x.broadcast_to(&[2, 2])?.to_vec()?, [1.0, 2.0, 1.0, 2.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn broadcast_to(&self, shape: &[usize]) -> Result<Tensor> {
         if self.shape() == shape {
             return Ok(self.clone());

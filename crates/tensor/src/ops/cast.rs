@@ -57,6 +57,14 @@ impl Tensor {
     /// The same values in another type, rounded to nearest. PyTorch: `x.to(dtype)`.
     ///
     /// Differentiable: the gradient is brought back to the type of `self`. Errors: a type that the device does not have.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{DType, Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 0.1], &[2], Cpu)?;
+    /// let half = x.to_dtype(DType::BF16)?;
+    /// assert_eq!(half.to_vec()?, [1.0, 0.10009765625]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
         let from = self.dtype();
         let y = match (self.device(), from, dtype) {

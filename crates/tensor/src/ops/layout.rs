@@ -191,6 +191,14 @@ impl Kernel for Concat {
 
 impl Tensor {
     /// The same elements under another shape; free. PyTorch: `reshape`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.reshape(&[4])?.shape(), [4]);
+    /// assert!(x.reshape(&[3]).is_err());
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
         if checked_len("reshape", shape)? != self.len() {
             return Err(TensorError::shape("reshape", format!("{:?} to {shape:?}", self.shape())));
@@ -203,6 +211,13 @@ impl Tensor {
     }
 
     /// Reorders the axes, copying. PyTorch: `permute(axes).contiguous()`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3], Cpu)?;
+    /// assert_eq!(x.permute(&[1, 0])?.to_vec()?, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn permute(&self, axes: &[usize]) -> Result<Tensor> {
         let rank = self.shape().len();
         let mut inverse = vec![usize::MAX; rank];
@@ -244,6 +259,13 @@ impl Tensor {
     }
 
     /// Positions `start .. start + take` of an axis, copied. PyTorch: `narrow(axis, start, take)`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.slice(1, 1, 1)?.to_vec()?, [2.0, 4.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn slice(&self, axis: usize, start: usize, take: usize) -> Result<Tensor> {
         let (outer, length, inner) = self.split_at_axis("slice", axis)?;
         if start.checked_add(take).is_none_or(|end| end > length) {
@@ -260,6 +282,13 @@ impl Tensor {
     }
 
     /// Zeros before and after an axis. PyTorch: `F.pad` on one axis.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0], &[2], Cpu)?;
+    /// assert_eq!(x.pad(0, 1, 2)?.to_vec()?, [0.0, 1.0, 2.0, 0.0, 0.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn pad(&self, axis: usize, before: usize, after: usize) -> Result<Tensor> {
         let (outer, length, inner) = self.split_at_axis("pad", axis)?;
         if before == 0 && after == 0 {
@@ -276,6 +305,13 @@ impl Tensor {
     }
 
     /// Joins tensors along an axis. PyTorch: `torch.cat`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(Tensor::concat(&[&x, &x], 1)?.to_vec()?, [1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
         let Some(first) = tensors.first() else {
             return Err(TensorError::shape("concat", "no tensors"));

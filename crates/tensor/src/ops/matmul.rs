@@ -1,7 +1,8 @@
 //! Batched matrix products and linear layers.
 
+mod host;
+
 use cubecl::prelude::{ComputeClient, Runtime};
-use rayon::prelude::*;
 
 use crate::{
     Result, Scalar, Tensor, TensorError,
@@ -34,12 +35,6 @@ pub struct Matmul {
     pub bias: bool,
 }
 
-/// Results of at most so many elements, or of one row, the library for products sums in another order. Rows of zeros are added there, so that
-/// a row has the same bits alone and among others: an image must not depend on the batch that it is made in.
-const LEAST_ELEMENTS: usize = 256;
-/// Rows of a part of a product with a bias at least: a part packs the whole right operand for itself.
-const LEAST_ROWS: usize = 128;
-
 impl Kernel for Matmul {
     fn name(&self) -> &'static str {
         "matmul"
@@ -50,58 +45,7 @@ impl Kernel for Matmul {
     }
 
     fn host<T: Scalar>(&self, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Result<()> {
-        let Self { batch, m, n, k, .. } = *self;
-        let (a, b, c) = (inputs[0], inputs[1], &mut *outputs[0]);
-        if c.is_empty() {
-            return Ok(());
-        }
-        let sa = if self.transpose_a { (1, m as isize) } else { (k as isize, 1) };
-        let sb = if self.transpose_b { (1, k as isize) } else { (n as isize, 1) };
-        // SAFETY: callers give whole rows of the output, the elements of op(A) for as many rows, and op(B), which the strides stay in.
-        let product = |a: &[T], b: &[T], c: &mut [T], parallel: bool| unsafe {
-            let to = (n as isize, 1);
-            T::gemm(c.len() / n, n, k, c.as_mut_ptr(), to, self.bias, a.as_ptr(), sa, b.as_ptr(), sb, parallel)
-        };
-        let begin = |c: &mut [T]| c.chunks_mut(n).for_each(|row| row.copy_from_slice(inputs[2]));
-        let part = m.div_ceil(2 * rayon::current_num_threads());
-        if self.bias && k > 0 && batch == 1 && !self.transpose_a && part >= LEAST_ROWS {
-            // Rows get their bias right before their sums, when it is still in cache.
-            c.par_chunks_mut(part * n).zip(a.par_chunks(part * k)).for_each(|(c, a)| {
-                begin(c);
-                product(a, b, c, false);
-            });
-            return Ok(());
-        }
-        match self.bias {
-            true => c.par_chunks_mut(n * 64).for_each(begin),
-            false if k == 0 => c.fill(T::ZERO),
-            false => {}
-        }
-        if k == 0 {
-            return Ok(());
-        }
-        let one = |i: usize, c: &mut [T], parallel: bool| {
-            let a = &a[if self.batched_a { i * m * k } else { 0 }..][..m * k];
-            let b = &b[if self.batched_b { i * k * n } else { 0 }..][..k * n];
-            product(a, b, c, parallel);
-        };
-        // One large product splits inside; many small ones split over the batch.
-        let least = LEAST_ELEMENTS / n + 1;
-        if batch == 1 && !self.transpose_a && n > 1 && m < least.max(2) {
-            let rows = least.max(2);
-            let (mut padded, mut result) = (vec![T::ZERO; rows * k], vec![T::ZERO; rows * n]);
-            padded[..m * k].copy_from_slice(&a[..m * k]);
-            result[..m * n].copy_from_slice(c);
-            product(&padded, b, &mut result, false);
-            c.copy_from_slice(&result[..m * n]);
-        } else if batch == 1 {
-            one(0, c, m * n * k >= 1 << 17);
-        } else if m * n * k >= 1 << 22 {
-            c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c, true));
-        } else {
-            let least = ((1 << 17) / (m * n * k)).max(1);
-            c.par_chunks_mut(m * n).with_min_len(least).enumerate().for_each(|(i, c)| one(i, c, false));
-        }
+        host::multiply(self, inputs, outputs[0]);
         Ok(())
     }
 
@@ -116,6 +60,13 @@ impl Kernel for Matmul {
 
 impl Tensor {
     /// A · B over the last two axes. PyTorch: `torch.matmul`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.matmul(&x)?.to_vec()?, [7.0, 10.0, 15.0, 22.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn matmul(&self, other: &Tensor) -> Result<Tensor> {
         self.matmul_with(other, false, false)
     }
@@ -185,6 +136,14 @@ impl Tensor {
     /// `x Wᵀ + b` over the last axis. PyTorch: `F.linear`.
     ///
     /// `x` `[.., I]`, `weight` `[O, I]`, `bias` `[O]`; returns `[.., O]`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// let weight = Tensor::from_slice(&[1.0_f32, -1.0], &[1, 2], Cpu)?;
+    /// assert_eq!(x.linear(&weight, None)?.to_vec()?, [-1.0, -1.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let s = self.shape();
         let good = weight.shape().len() == 2

@@ -94,6 +94,15 @@ impl Tensor {
     /// Free where they lie so already, as what [`Tensor::unpack`] gives does; else a copy, in one launch for some 30 tensors
     /// where the device binds so many, and on the cpu for all. Zeros are between what was copied; an operation leaves there what it makes
     /// of them. PyTorch: `torch._utils._flatten_dense_tensors`. Errors: no tensor, mixed devices or types.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// let packed = Tensor::pack(&[&x, &x.reshape(&[4])?])?;
+    /// let parts = packed.unpack(&[&[2, 2], &[4]])?;
+    /// assert_eq!(parts[1].to_vec()?, [1.0, 2.0, 3.0, 4.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn pack(tensors: &[&Tensor]) -> Result<Tensor> {
         if tensors.is_empty() {
             return Err(TensorError::shape("pack", "no tensors"));

@@ -143,6 +143,13 @@ impl Tensor {
     ///
     /// The gradient goes to the first maximum of a window. Differentiable to any order. PyTorch: `F.max_pool2d(x, size, stride)`.
     /// Errors: another rank, a size or stride of 0, windows that are larger than the image.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[1, 2, 2, 1], Cpu)?;
+    /// assert_eq!(x.max_pool2d(2, 2)?.to_vec()?, [4.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn max_pool2d(&self, size: usize, stride: usize) -> Result<Tensor> {
         match *self.shape() {
             [batch, height, width, channels] if size > 0 && stride > 0 && height.min(width) >= size => {

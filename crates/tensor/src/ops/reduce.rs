@@ -217,6 +217,13 @@ impl Tensor {
     }
 
     /// Σ over `axes`, which stay with length 1. PyTorch: `sum(axes, keepdim=True)`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.sum(&[0])?.to_vec()?, [4.0, 6.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn sum(&self, axes: &[usize]) -> Result<Tensor> {
         let marks = self.mark("sum", axes)?;
         let y = self.reduce_axes(ReduceOp::Sum, &marks)?;
@@ -236,6 +243,13 @@ impl Tensor {
     }
 
     /// Mean over everything: shape `[]`. PyTorch: `mean()`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.mean_all()?.item()?, 2.5);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn mean_all(&self) -> Result<Tensor> {
         self.sum_all()?.scale(1.0 / self.len() as f64)
     }
@@ -272,6 +286,13 @@ impl Tensor {
     }
 
     /// eˣ / Σ eˣ over the last axis. PyTorch: `softmax(-1)`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[0.0_f32, 0.0], &[1, 2], Cpu)?;
+    /// assert_eq!(x.softmax()?.to_vec()?, [0.5, 0.5]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn softmax(&self) -> Result<Tensor> {
         self.log_softmax()?.exp()
     }

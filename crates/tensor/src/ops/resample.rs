@@ -177,6 +177,13 @@ impl Tensor {
     }
 
     /// Bilinear resize of `[N, H, W, C]`. PyTorch: `F.interpolate(mode="bilinear", align_corners=…)`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[0.0_f32, 1.0], &[1, 1, 2, 1], Cpu)?;
+    /// assert_eq!(x.resize_bilinear(1, 4, false)?.to_vec()?, [0.0, 0.25, 0.75, 1.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn resize_bilinear(&self, height: usize, width: usize, align_corners: bool) -> Result<Tensor> {
         let (h, w) = self.image_size("resize_bilinear", height, width)?;
         self.resample(
@@ -188,6 +195,13 @@ impl Tensor {
     /// Position `positions[i]` of an axis at position `i`, each as often as it is named. PyTorch: `index_select(axis, positions)`.
     ///
     /// Errors: no such axis, no positions, positions beyond the axis.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2], Cpu)?;
+    /// assert_eq!(x.index_select(0, &[1, 1, 0])?.to_vec()?, [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn index_select(&self, axis: usize, positions: &[usize]) -> Result<Tensor> {
         let shape = self.shape();
         let length = shape.get(axis).copied().unwrap_or(0);
@@ -208,6 +222,13 @@ impl Tensor {
     }
 
     /// Area pooling of `[N, H, W, C]` to `height × width`. PyTorch: `F.adaptive_avg_pool2d`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[1, 2, 2, 1], Cpu)?;
+    /// assert_eq!(x.pool_area(1, 1)?.to_vec()?, [2.5]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn pool_area(&self, height: usize, width: usize) -> Result<Tensor> {
         let (h, w) = self.image_size("pool_area", height, width)?;
         if (h, w) == (height, width) {

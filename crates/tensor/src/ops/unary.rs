@@ -202,6 +202,13 @@ impl Tensor {
     }
 
     /// `scale·x + shift`. PyTorch: `x * scale + shift`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[1.0_f32, 2.0], &[2], Cpu)?;
+    /// assert_eq!(x.affine(2.0, -1.0)?.to_vec()?, [1.0, 3.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn affine(&self, scale: f64, shift: f64) -> Result<Tensor> {
         self.unary_taped(UnaryOp::Affine { scale, shift }, move |g, _, _| g.affine(scale, 0.0))
     }
@@ -272,6 +279,13 @@ impl Tensor {
     }
 
     /// min(max(x, low), high); the gradient passes where low ≤ x ≤ high. PyTorch: `torch.clamp`.
+    ///
+    /// ```
+    /// # use swinstyle_tensor::{Device::Cpu, Tensor};
+    /// let x = Tensor::from_slice(&[-3.0_f32, 0.5, 9.0], &[3], Cpu)?;
+    /// assert_eq!(x.clamp(-1.0, 1.0)?.to_vec()?, [-1.0, 0.5, 1.0]);
+    /// # Ok::<(), swinstyle_tensor::TensorError>(())
+    /// ```
     pub fn clamp(&self, low: f64, high: f64) -> Result<Tensor> {
         self.unary_taped(UnaryOp::Clamp { low, high }, move |g, x, _| {
             g.mul(&x.detach().unary(UnaryOp::Inside { low, high })?)

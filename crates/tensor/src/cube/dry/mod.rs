@@ -5,9 +5,15 @@
 //! [`Device::Emulated`] is its sibling for tests: what is compiled there runs on the host, thread by thread.
 
 mod chip;
+#[cfg(feature = "cuda")]
 mod emulator;
+#[cfg(feature = "cuda")]
 mod name;
+#[cfg(feature = "cuda")]
+mod properties;
+#[cfg(feature = "cuda")]
 mod runtime;
+#[cfg(feature = "cuda")]
 mod server;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::{Device, Result};
 
 pub use chip::{Chip, Limits};
+#[cfg(feature = "cuda")]
 pub use runtime::DryRuntime;
+#[cfg(feature = "cuda")]
 pub(super) use runtime::open;
 
 /// A kernel with its compile-time choices, compiled once however often it is launched.
@@ -47,6 +55,7 @@ pub struct Launch {
 /// Launches that nobody has taken yet, with the chip that they are for.
 static LAUNCHES: Mutex<Vec<(Chip, Launch)>> = Mutex::new(Vec::new());
 
+#[cfg(feature = "cuda")]
 fn record(chip: Chip, launch: Launch) {
     LAUNCHES.lock().unwrap_or_else(PoisonError::into_inner).push((chip, launch));
 }
@@ -60,7 +69,7 @@ pub fn launches(chip: Chip) -> Result<Vec<Launch>> {
     Ok(mine.into_iter().map(|(_, launch)| launch).collect())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cuda"))]
 mod tests {
     use super::*;
     use crate::{DType, Tensor};

@@ -1,35 +1,13 @@
-//! Compiled kernels on disk, and device time of a piece of work.
-//!
-//! CubeCL keeps SPIR-V (Vulkan) and PTX (CUDA) under a folder if it is told to before the first device opens. Its keys do not hold a kernel's
-//! body, so the folder must be another one for every build.
-
-use std::path::Path;
+//! Device time of a piece of work.
 
 use cubecl::{
     future::block_on,
     prelude::{ComputeClient, Runtime},
     profile::TimingMethod,
 };
-use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 
 use super::faults;
 use crate::Result;
-
-/// Keeps compiled kernels in a folder. Call it before any device is opened; a `cubecl.toml` that names a cache is left its will.
-pub fn cache_kernels(folder: &Path) {
-    if std::env::current_dir().is_err() {
-        return;
-    }
-    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    if config.compilation.cache.is_none() {
-        config.compilation.cache = Some(CacheConfig::File(folder.to_path_buf()));
-    }
-    // Setting it twice is a panic; the first caller has already said all there is to say.
-    let mut slot = CubeClRuntimeConfig::storage().lock();
-    if slot.is_none() {
-        *slot = Some(config.into());
-    }
-}
 
 /// Work that another thread runs while this one waits for it.
 struct Lent<'a>(&'a dyn Fn() -> Result<()>);
