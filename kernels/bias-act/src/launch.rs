@@ -5,7 +5,7 @@ use swinstyle_kit::{
     Blueprint as _, Problem as _, glue,
     tuning::{Place, choose},
 };
-use swinstyle_tensor::{CubeArg, Kernel, Result, Scalar, TensorError, cube::storage_type};
+use swinstyle_tensor::{CubeArg, Kernel, Kinks, Result, Scalar, TensorError, cube::storage_type};
 
 use crate::{
     cube::{self, Function},
@@ -66,6 +66,10 @@ impl Kernel for Forward {
 
     fn flops(&self) -> u64 {
         self.0.flops()
+    }
+
+    fn kinks(&self) -> Option<Kinks> {
+        self.0.kinks()
     }
 }
 

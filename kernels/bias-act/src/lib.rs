@@ -1,4 +1,4 @@
-//! Bias, activation, gain and clamp in one pass over memory, differentiable to any order.
+#![doc = include_str!("../README.md")]
 
 mod cube;
 mod host;

@@ -1,6 +1,6 @@
 //! The activations and the shape of a fused bias and activation as plain data.
 
-use swinstyle_tensor::{Result, TensorError};
+use swinstyle_tensor::{Kinks, Result, TensorError};
 
 /// A function applied after the bias.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,6 +83,12 @@ impl Problem {
     /// The bound, infinite where there is none.
     pub fn bound(&self) -> f64 {
         self.clamp.unwrap_or(f64::INFINITY)
+    }
+
+    /// Where the function bends, if the sides of that are read from the output.
+    pub(crate) fn kinks(&self) -> Option<Kinks> {
+        let bends = matches!(self.activation, Activation::LeakyRelu { .. } | Activation::Relu) || self.clamp.is_some();
+        (bends && !self.activation.needs_input()).then(|| Kinks { bound: self.bound() })
     }
 }
 

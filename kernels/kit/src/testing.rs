@@ -111,6 +111,32 @@ pub fn assert_slice_close<T: Scalar>(what: &str, actual: &[T], expected: &[f64],
     assert!(d <= tolerance * scale, "{what}: element {at} is {} instead of {}", a[at], expected[at]);
 }
 
+/// Asserts that `f` gives each image of a batch the bits that it gives the image alone, for the first image to all of them at once.
+///
+/// `batch`: tensors with one entry an image on the first axis, which results have too.
+#[track_caller]
+pub fn assert_same_alone(what: &str, batch: &[&Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let bits = |first: usize, count: usize| -> Vec<u32> {
+        let images: Result<Vec<Tensor>> = batch.iter().map(|t| t.slice(0, first, count)).collect();
+        match images.and_then(|images| f(&images)?.to_vec()) {
+            Ok(values) => values.into_iter().map(f32::to_bits).collect(),
+            Err(error) => panic!("{what}: {count} images: {error}"),
+        }
+    };
+    let images = batch[0].shape()[0];
+    let alone: Vec<Vec<u32>> = (0..images).map(|i| bits(i, 1)).collect();
+    for count in 2..=images {
+        let together = bits(0, count);
+        for (i, (together, alone)) in together.chunks(together.len() / count).zip(&alone).enumerate() {
+            let differing = together.iter().zip(alone).filter(|(a, b)| a != b).count();
+            assert!(
+                differing == 0 && together.len() == alone.len(),
+                "{what}: {differing} numbers of image {i} of {count} differ from it alone"
+            );
+        }
+    }
+}
+
 fn values(t: &Tensor) -> Vec<f64> {
     match t.to_vec_f64() {
         Ok(v) => v,

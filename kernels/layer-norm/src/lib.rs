@@ -1,4 +1,4 @@
-//! Layer normalisation over the last axis, with its first derivative.
+#![doc = include_str!("../README.md")]
 
 mod cube;
 mod host;

@@ -1,8 +1,4 @@
-//! Modulated, plain, strided and transposed convolutions, differentiable to any order.
-//!
-//! One primitive carries them all: `y = act(post ⊙ conv(pre ⊙ x, W) + strength·noise + bias)` with weights that the batch shares.
-//! Its data gradient is the primitive with the adjoint geometry, and the weight gradient's derivatives are both again:
-//! the trio is closed. README.md has the maths.
+#![doc = include_str!("../README.md")]
 
 mod cube;
 mod epilogue;

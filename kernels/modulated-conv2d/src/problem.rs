@@ -1,6 +1,6 @@
 //! Shapes and parameters of a convolution as plain data: geometry, validation, adjoint, cost.
 
-use swinstyle_tensor::{Result, TensorError};
+use swinstyle_tensor::{Kinks, Result, TensorError};
 
 const OP: &str = "conv2d";
 
@@ -202,6 +202,12 @@ impl LeakyRelu {
     /// The clamp as a bound that is infinite where there is none.
     pub(crate) fn bound(&self) -> f64 {
         self.clamp.unwrap_or(f64::INFINITY)
+    }
+
+    /// Where it bends, if it does.
+    pub(crate) fn kinks(&self) -> Option<Kinks> {
+        let bends = self.slope != 1.0 || self.clamp.is_some();
+        bends.then(|| Kinks { bound: self.bound() })
     }
 
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Attention of learned queries to tokens, over whole maps or per window (MODEL: learnable-query block, map2style).
+#![doc = include_str!("../README.md")]
 
 mod cube;
 mod host;

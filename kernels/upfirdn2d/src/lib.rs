@@ -1,7 +1,4 @@
-//! Pad, upsample, FIR-filter and downsample images in one pass: the resampling of StyleGAN2, differentiable to any order.
-//!
-//! The three maps of [`upfirdn2d`], image to image, image gradient to image gradient and filter gradient, are closed: the
-//! derivative of each is one of the three. README.md has the maths.
+#![doc = include_str!("../README.md")]
 
 mod cube;
 mod host;

@@ -1,4 +1,4 @@
-//! Shifted-window attention with relative-position bias, from qkv to output in one kernel (Swin, arXiv 2103.14030 §3.2).
+#![doc = include_str!("../README.md")]
 
 mod cube;
 mod host;

@@ -7,7 +7,7 @@
 mod table;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -111,6 +111,8 @@ struct State {
     points: Option<Vec<Point>>,
     forced: Option<(&'static str, Key, Value)>,
     notes: Vec<String>,
+    /// Everything that was ever noted: once is enough.
+    noted: HashSet<String>,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -132,6 +134,7 @@ pub fn install(place: Place, table: Option<Table>) {
     with(|state| {
         state.tables[place as usize] = table;
         state.memo.clear();
+        state.noted.clear();
     });
 }
 
@@ -209,7 +212,7 @@ impl State {
             .collect();
         near.sort_by(|a, b| a.0.total_cmp(&b.0));
         let legal = B::space(problem, limits);
-        let mut found = None;
+        let (mut found, mut notes) = (None, Vec::new());
         for (distance, entry) in near {
             match entry.blueprint.clone().try_into::<B>() {
                 Ok(blueprint) if legal.contains(&blueprint) => {
@@ -218,15 +221,18 @@ impl State {
                     break;
                 }
                 // Another problem's blueprint need not fit this one; the problem's own must.
-                _ if distance > 0.0 => {}
-                _ => self.notes.push(format!(
-                    "the tuned {kernel} blueprint {} of {} {:?} is not legal here and was ignored",
+                Ok(_) if distance > 0.0 => {}
+                outcome => notes.push(format!(
+                    "the tuned {kernel} blueprint {} of {} {:?} is not legal {} and was ignored",
                     inline(&entry.blueprint),
-                    key.class,
-                    key.sizes
+                    entry.class,
+                    entry.sizes,
+                    if outcome.is_ok() { "here" } else { "for any problem" }
                 )),
             }
         }
+        notes.retain(|note| self.noted.insert(note.clone()));
+        self.notes.extend(notes);
         self.memo.insert(known, found.as_ref().map(|(b, source)| (written(b), *source)));
         found
     }

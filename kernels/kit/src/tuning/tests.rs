@@ -105,8 +105,42 @@ fn launches_take_the_tuned_the_nearest_or_the_default_blueprint_and_name_illegal
         assert_eq!(notes.len(), 1, "said once: {notes:?}");
         assert!(notes[0].contains("not legal"), "{notes:?}");
     }
+    // What no problem's blueprint can be is a fault beside another key, too; what is not legal here alone is none.
+    install(Place::Host, Some(table(vec![entry(8, "{ height = 2 }"), entry(64, "{ width = 4 }")])));
+    assert_eq!((width(12), width(50)), ((4, Source::Nearest), (1, Source::Default)));
+    let notes = take_notes();
+    assert!(notes.len() == 1 && notes[0].contains("height 2"), "{notes:?}");
+
     install(Place::Host, None);
     assert_eq!(width(8), (1, Source::Default));
+}
+
+#[test]
+fn every_number_of_a_table_has_a_range_and_what_is_out_of_it_is_named() {
+    let text = table(vec![entry(8, "{ width = 2 }")]).text().unwrap();
+    let text = text.replace("[entry.blueprint]", "won = [13, 15]\n\n[entry.blueprint]");
+    assert!(Table::parse(&text).unwrap().take_faults().is_empty());
+    for (from, to, said) in [
+        ("median_us = 1.0", "median_us = -1.0", "median_us is -1"),
+        ("median_us = 1.0", "median_us = nan", "median_us is NaN"),
+        ("spread_us = 0.1", "spread_us = inf", "spread_us is inf"),
+        ("default_us = 2.0", "default_us = 1e300", "default_us is 1"),
+        ("sizes = [8]", "sizes = [0]", "sizes is 0, not from 1"),
+        ("sizes = [8]", "sizes = [9223372036854775807]", "9223372036854775807"),
+        ("sizes = [8]", "sizes = []", "sizes has 0 numbers"),
+        ("won = [13, 15]", "won = [16, 15]", "won is 16 of 15"),
+        ("width = 2", "width = -2", "blueprint.width is -2, not a whole number from 0"),
+        ("width = 2", "width = 1000000000", "blueprint.width is 1000000000"),
+        ("width = 2", "width = 2.5", "blueprint.width is 2.5"),
+        ("width = 2", "width = { a = [1, 99999] }", "blueprint.width.a is 99999"),
+    ] {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text, "{from}");
+        let mut read = Table::parse(&changed).unwrap();
+        let faults = read.take_faults();
+        assert!(read.entries.is_empty() && faults.len() == 1, "{to}: {faults:?}");
+        assert!(faults[0].starts_with("entry 1 (rows rows") && faults[0].contains(said), "{to}: {faults:?}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub(crate) mod weight_gradient;
 
 use cubecl::prelude::{ComputeClient, Runtime};
 use swinstyle_kit::Problem as _;
-use swinstyle_tensor::{CubeArg, DType, Kernel, Result, Scalar};
+use swinstyle_tensor::{CubeArg, DType, Kernel, Kinks, Result, Scalar};
 
 use crate::{
     host,
@@ -66,6 +66,10 @@ impl Kernel for Conv {
 
     fn flops(&self) -> u64 {
         self.problem.flops()
+    }
+
+    fn kinks(&self) -> Option<Kinks> {
+        self.fusion.activation.and_then(|a| a.kinks())
     }
 }
 
@@ -201,6 +205,10 @@ impl Kernel for Epilogue {
 
     fn flops(&self) -> u64 {
         (4 * self.extent.len()) as u64
+    }
+
+    fn kinks(&self) -> Option<Kinks> {
+        self.activation.kinks()
     }
 }
 
