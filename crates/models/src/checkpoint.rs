@@ -15,13 +15,11 @@ impl Params {
     /// and otherwise ignored. Errors: missing, surplus or misshaped tensors (all are listed), values that are not finite,
     /// another filter.
     pub fn from_archive(archive: &Archive, prefix: &str, specs: &[Spec], device: Device) -> Result<Self> {
-        let mut part = archive.subset(prefix);
-        let kernels: Vec<String> = part.arrays.keys().filter(|n| n.ends_with(".kernel")).cloned().collect();
-        for name in kernels {
-            if let Some(kernel) = part.arrays.remove(&name) {
-                check_filter(&name, &kernel)?;
-            }
+        let mut part = archive.part(prefix);
+        for (name, kernel) in part.take(|name| name.ends_with(".kernel")) {
+            check_filter(name, kernel)?;
         }
+        // Nothing is allocated before every name and shape is known to be in the file.
         let expected: Vec<(&str, Vec<usize>)> = specs.iter().map(|s| (s.name.as_str(), s.stored_shape())).collect();
         part.match_names(&expected)?;
         part.check_finite()?;

@@ -19,6 +19,14 @@ pub enum ModelError {
         /// What is wrong, with the values.
         detail: String,
     },
+    /// A file whose content makes no network.
+    #[error("{origin}: {reason}")]
+    File {
+        /// The file.
+        origin: String,
+        /// What is wrong with it; in the message, hence no `source`.
+        reason: Box<ModelError>,
+    },
     /// An operation failed.
     #[error(transparent)]
     Tensor(#[from] TensorError),
@@ -31,5 +39,13 @@ impl ModelError {
     /// A [`ModelError::Config`].
     pub fn config(what: &'static str, detail: impl Into<String>) -> Self {
         Self::Config { what, detail: detail.into() }
+    }
+
+    /// The same with the file that it is about, where it does not name it yet.
+    pub(crate) fn in_file(self, origin: &str) -> Self {
+        match self {
+            Self::Weights(_) | Self::File { .. } => self,
+            reason => Self::File { origin: origin.to_string(), reason: Box::new(reason) },
+        }
     }
 }

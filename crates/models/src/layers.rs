@@ -57,12 +57,8 @@ pub fn equal_linear(
         return Err(TensorError::shape("equal_linear", format!("weight {:?}: [O, I] expected", weight.shape())));
     };
     let scale = lr_multiplier / (inputs.max(1) as f64).sqrt();
-    // The product is scaled on its smaller side.
-    let y = if x.len() < weight.len() {
-        x.scale(scale)?.linear(weight, None)?
-    } else {
-        x.linear(&weight.scale(scale)?, None)?
-    };
+    // Always on the same side: where it is scaled tells in the last bit, and a row must not depend on how many there are.
+    let y = x.scale(scale)?.linear(weight, None)?;
     let bias = bias.map(|b| b.scale(lr_multiplier)).transpose()?;
     bias_act(&y, bias.as_ref(), activation, gain, None)
 }

@@ -7,13 +7,15 @@ use swinstyle_tensor::{DType, Device, Tensor, no_grad};
 use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
 
 use crate::{
-    ModelError, Params, Result,
+    Lineage, ModelError, Params, Result, port, ranges,
     styleformer::{Styleformer, StyleformerConfig},
-    stylegan2::{Channels, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise},
+    stylegan2::{Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise},
 };
 
 /// Key of the generator's fingerprint in the configuration of a file that holds an encoder alone.
 const OF_GENERATOR: &str = "generator_fingerprint";
+/// Key of the generator's lineage in a file's configuration.
+pub const LINEAGE: &str = "lineage";
 
 /// A generator with what belongs to it.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Model {
     pub generator: Generator,
     /// Its weights (the averaged ones of a training).
     pub generator_params: Params,
+    /// Whose weights those are; without a name, as a model has that was not read from a file, they say it themselves.
+    pub lineage: Lineage,
     /// Mean of w, the centre of truncation and of the encoder's offsets: `[D]`.
     pub w_avg: Tensor,
     /// The encoder and its weights.
@@ -51,10 +55,11 @@ impl Model {
 
     /// [`Model::load`] of a file that has been read.
     pub fn from_archive(archive: &Archive, device: Device) -> Result<Self> {
-        match archive.header()? {
+        let model = match archive.header()? {
             Some(header) => Self::from_native(archive, header, device),
-            None => Self::from_port(archive, device),
-        }
+            None => port::load(archive, device),
+        };
+        model.map_err(|error| error.in_file(archive.origin()))
     }
 
     /// Whether a file holds an encoder without its generator, as [`Model::save_encoder`] writes it.
@@ -71,11 +76,12 @@ impl Model {
         let Some(config) = header.config.get("encoder").cloned() else {
             return Err(refuse("holds no encoder"));
         };
-        let print = self.generator_params.fingerprint()?;
-        if header.config.get(OF_GENERATOR).and_then(Value::as_str) != Some(&print) {
+        let theirs = header.config.get(OF_GENERATOR).and_then(Value::as_str).unwrap_or_default();
+        if theirs != self.lineage()?.own() && theirs != self.generator_params.fingerprint()? {
             return Err(refuse("belongs to another generator than the one that is used with it"));
         }
-        let encoder = Styleformer::new(parse::<StyleformerConfig>("encoder", config)?)?;
+        let encoder = parse::<StyleformerConfig>("encoder", config).and_then(Styleformer::new);
+        let encoder = encoder.map_err(|error| error.in_file(archive.origin()))?;
         let params = Params::from_archive(archive, "encoder.", &encoder.specs(), self.w_avg.device())?;
         Ok(Self { encoder: Some((encoder, params)), header, ..self })
     }
@@ -89,10 +95,24 @@ impl Model {
         params.to_archive("encoder.", &encoder.specs(), &mut archive)?;
         let mut config = self.kept_config();
         config.insert("encoder".into(), to_json("encoder", &encoder.config)?);
-        config.insert(OF_GENERATOR.into(), self.generator_params.fingerprint()?.into());
+        config.insert(OF_GENERATOR.into(), self.lineage()?.own().into());
         archive.check_finite()?;
         archive.set_header(&CheckpointHeader { config: Value::Object(config), ..self.header.clone() });
         Ok(archive.write(path, floats)?)
+    }
+
+    /// Whose weights the generator has.
+    pub fn lineage(&self) -> Result<Lineage> {
+        match self.lineage.is_empty() {
+            true => Lineage::of(&self.generator_params),
+            false => Ok(self.lineage.clone()),
+        }
+    }
+
+    /// This model with another generator's weights that were made from its own.
+    pub fn with_generator(&self, weights: Params) -> Result<Self> {
+        let lineage = Lineage::made_from(&weights, &self.lineage()?)?;
+        Ok(Self { generator_params: weights, lineage, ..self.clone() })
     }
 
     /// What the networks were trained for and how: it stays with them, whatever writes the file anew.
@@ -104,10 +124,10 @@ impl Model {
     fn from_native(archive: &Archive, header: CheckpointHeader, device: Device) -> Result<Self> {
         let part = |key: &str| header.config.get(key).filter(|v| !v.is_null()).cloned();
         let Some(config) = part("generator") else {
-            let detail = format!("{} holds {} and no generator", archive.origin(), header.architecture);
-            return Err(ModelError::config("model", detail));
+            return Err(ModelError::config("model", format!("it holds {} and no generator", header.architecture)));
         };
         let generator = Generator::new(parse("generator", config)?)?;
+        has_mapping(&generator.config)?;
         let generator_params = Params::from_archive(archive, "generator.", &generator.specs(), device)?;
         let encoder = match part("encoder") {
             Some(config) => {
@@ -125,43 +145,12 @@ impl Model {
             }
             None => None,
         };
+        let lineage = match part(LINEAGE) {
+            Some(names) => parse(LINEAGE, names)?,
+            None => Lineage::of(&generator_params)?,
+        };
         let w_avg = w_avg(archive.get("w_avg")?, generator.config.style_dim, device)?;
-        Ok(Self { generator, generator_params, w_avg, encoder, discriminator, header })
-    }
-
-    fn from_port(archive: &Archive, device: Device) -> Result<Self> {
-        let prefix = ["g_ema.", "g.", ""]
-            .into_iter()
-            .find(|p| archive.arrays.contains_key(&format!("{p}input.input")))
-            .ok_or_else(|| {
-                let detail =
-                    format!("{} is neither a model of this program nor a StyleGAN2 checkpoint", archive.origin());
-                ModelError::config("model", detail)
-            })?;
-        let generator = Generator::new(infer_generator(archive, prefix)?)?;
-        // A bare state dict may carry other networks' tensors; under a prefix everything must be the generator's.
-        let generator_params = Params::from_archive(archive, prefix, &generator.specs(), device)?;
-        let average = archive.arrays.get("latent_avg").filter(|_| !prefix.is_empty());
-        let w_avg = match average {
-            Some(a) => w_avg(a, generator.config.style_dim, device)?,
-            None => mean_w(&generator, &generator_params, device)?,
-        };
-        let discriminator = match archive.arrays.contains_key("d.final_linear.0.weight") {
-            true => {
-                let d = Discriminator::new(infer_discriminator(archive, generator.config.size)?)?;
-                let params = Params::from_archive(archive, "d.", &d.specs(), device)?;
-                Some((d, params))
-            }
-            false => None,
-        };
-        Ok(Self {
-            generator,
-            generator_params,
-            w_avg,
-            encoder: None,
-            discriminator,
-            header: CheckpointHeader::default(),
-        })
+        Ok(Self { generator, generator_params, lineage, w_avg, encoder, discriminator, header })
     }
 
     /// The same model for computing in another type: weights are rounded once; the mapping network, w_avg, codes and images stay f32.
@@ -177,6 +166,7 @@ impl Model {
             generator_params: self.generator_params.to_dtype(dtype, Generator::keeps_f32)?,
             encoder: encoder.transpose()?,
             discriminator: judge.transpose()?,
+            lineage: self.lineage()?,
             ..self.clone()
         })
     }
@@ -187,6 +177,7 @@ impl Model {
         let mut config = self.kept_config();
         self.generator_params.to_archive("generator.", &self.generator.specs(), &mut archive)?;
         config.insert("generator".into(), to_json("generator", &self.generator.config)?);
+        config.insert(LINEAGE.into(), to_json(LINEAGE, &self.lineage()?)?);
         if let Some((encoder, params)) = &self.encoder {
             params.to_archive("encoder.", &encoder.specs(), &mut archive)?;
             config.insert("encoder".into(), to_json("encoder", &encoder.config)?);
@@ -274,7 +265,12 @@ impl Model {
     }
 }
 
-fn w_avg(array: &Array, style_dim: usize, device: Device) -> Result<Tensor> {
+/// A model draws random images, for which w must be mapped.
+pub(crate) fn has_mapping(config: &GeneratorConfig) -> Result<()> {
+    ranges::check("generator", "mapping_layers", config.mapping_layers, &(1..=*ranges::MAPPING_LAYERS.end()))
+}
+
+pub(crate) fn w_avg(array: &Array, style_dim: usize, device: Device) -> Result<Tensor> {
     if array.data.len() != style_dim {
         let detail = format!("w_avg {:?} for a style of {style_dim}", array.shape);
         return Err(ModelError::config("model", detail));
@@ -288,45 +284,17 @@ pub fn mean_w(generator: &Generator, params: &Params, device: Device) -> Result<
     Ok(generator.sample_w(params, 4096, device)?.mean(&[0])?.reshape(&[d])?)
 }
 
+/// A network's configuration as the file gives it; the error names the key.
 fn parse<T: serde::de::DeserializeOwned>(what: &'static str, value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|e| ModelError::config(what, format!("its configuration in the file: {e}")))
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.inner());
+        ModelError::config(what, format!("{key} in the file's configuration: {reason}"))
+    })
 }
 
 fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| ModelError::config(what, e.to_string()))
 }
 
-/// Sizes of a generator from the shapes of its tensors.
-fn infer_generator(archive: &Archive, prefix: &str) -> Result<GeneratorConfig> {
-    let find = |name: &str| archive.arrays.get(&format!("{prefix}{name}"));
-    let axis = |name: &str, axis: usize| -> Result<usize> {
-        let shape = &archive.get(&format!("{prefix}{name}"))?.shape;
-        shape
-            .get(axis)
-            .copied()
-            .ok_or_else(|| ModelError::config("checkpoint", format!("`{prefix}{name}` has shape {shape:?}")))
-    };
-    let mut channels = vec![axis("input.input", 1)?];
-    while find(&format!("convs.{}.conv.weight", 2 * channels.len() - 1)).is_some() {
-        channels.push(axis(&format!("convs.{}.conv.weight", 2 * channels.len() - 1), 1)?);
-    }
-    let mapping_layers = (1..).take_while(|i| find(&format!("style.{i}.weight")).is_some()).count();
-    Ok(GeneratorConfig {
-        size: 4 << (channels.len() - 1).min(20),
-        style_dim: axis("conv1.conv.modulation.weight", 1)?,
-        mapping_layers,
-        mapping_lr_multiplier: 0.01,
-        channels: Channels(channels),
-    })
-}
-
-/// Sizes of a discriminator for images of `size` from the shapes of its tensors.
-fn infer_discriminator(archive: &Archive, size: usize) -> Result<DiscriminatorConfig> {
-    let outputs = |name: &str| -> Result<usize> { Ok(archive.get(name)?.shape.first().copied().unwrap_or(0)) };
-    let mut channels = vec![outputs("d.convs.0.0.weight")?];
-    for i in 1..=(size.max(4).ilog2() as usize - 2) {
-        channels.push(outputs(&format!("d.convs.{i}.conv2.1.weight"))?);
-    }
-    channels.reverse();
-    Ok(DiscriminatorConfig { size, channels: Channels(channels), stddev_group: 4, outputs: 1 })
-}
+#[cfg(test)]
+mod tests;

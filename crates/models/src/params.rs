@@ -54,12 +54,15 @@ pub struct Spec {
     pub init: Init,
     /// Whether it is trained; noise buffers are not.
     pub trainable: bool,
+    /// Whether the first axis counts networks of equal shape that run as one, whose parameters elsewhere are tensors of their own.
+    pub stacked: bool,
 }
 
 impl Spec {
     /// A trained parameter stored as it is.
     pub fn new(name: impl Into<String>, shape: &[usize], init: Init) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), layout: Layout::Plain, init, trainable: true }
+        let (layout, trainable, stacked) = (Layout::Plain, true, false);
+        Self { name: name.into(), shape: shape.to_vec(), layout, init, trainable, stacked }
     }
 
     /// With another stored layout.
@@ -72,6 +75,23 @@ impl Spec {
     pub fn buffer(mut self) -> Self {
         self.trainable = false;
         self
+    }
+
+    /// As one of networks that are stacked along the first axis.
+    pub fn stacked(mut self) -> Self {
+        self.stacked = true;
+        self
+    }
+
+    /// The axes in memory that are all but the first in a checkpoint of PyTorch, `dim=1..`: of a linear or convolutional weight what one
+    /// output reads, of a modulated one and of an image everything (their first axis there has one element), of a vector none.
+    pub fn inner_axes(&self) -> Vec<usize> {
+        let rank = self.shape.len();
+        match self.layout {
+            Layout::Oihw => (0..rank.saturating_sub(1)).collect(),
+            Layout::ModulatedOihw | Layout::Nchw => (0..rank).collect(),
+            Layout::Plain | Layout::LinearFromNchw { .. } => (1 + usize::from(self.stacked)..rank).collect(),
+        }
     }
 
     /// Shape in a checkpoint file.

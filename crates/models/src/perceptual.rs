@@ -2,10 +2,7 @@
 
 use swinstyle_tensor::Tensor;
 
-use crate::{
-    Params, Result,
-    stylegan2::{Discriminator, Features},
-};
+use crate::{Params, Result, stylegan2::Discriminator};
 
 /// Guard against layers whose features are all zero.
 const EPSILON: f64 = 1e-8;
@@ -22,11 +19,10 @@ pub struct DiscriminatorFeatures {
 impl DiscriminatorFeatures {
     /// `Σ_l mean((f_l(x) − f_l(y))²) / mean(f_l(y)²)` over the outputs of the residual blocks.
     ///
-    /// x and y `[N, H, W, 3]`; returns a scalar, differentiable in x; y is taken as constant.
+    /// x and y `[N, H, W, 3]`, N any number; returns a scalar, differentiable in x; y is taken as constant.
     pub fn distance(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let (mut of_x, mut of_y) = (Features::new(), Features::new());
-        self.discriminator.forward(&self.params, x, Some(&mut of_x))?;
-        self.discriminator.forward(&self.params, &y.detach(), Some(&mut of_y))?;
+        let of_x = self.discriminator.features(&self.params, x)?;
+        let of_y = self.discriminator.features(&self.params, &y.detach())?;
         let mut total: Option<Tensor> = None;
         for (name, fx) in &of_x {
             let Some(fy) = of_y.get(name) else { continue };

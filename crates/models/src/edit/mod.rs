@@ -2,18 +2,24 @@
 //!
 //! | method | what it needs | source |
 //! |---|---|---|
-//! | [`sefa`] | the generator's weights alone | Y. Shen, B. Zhou, arXiv 2007.06600 |
+//! | [`sefa`] | the generator's weights alone | SeFa: Y. Shen, B. Zhou, arXiv 2007.06600, by the paper's formula or as the published code has it |
 //! | [`ganspace`] | samples of w | E. Härkönen et al., arXiv 2004.02546 |
-//! | [`Boundary`] | codes with a yes or no each | InterFaceGAN: Y. Shen et al., arXiv 1907.10786 |
+//! | [`Boundary::svm`] | codes with a yes or no each | InterFaceGAN: Y. Shen et al., arXiv 1907.10786 |
+//! | [`Boundary::fisher`] | the same | Fisher's discriminant with a ridge in the place of the support vector machine [ours] |
 
 mod boundary;
+mod code;
 mod direction;
+mod file;
 mod unsupervised;
 
+#[cfg(test)]
+mod file_tests;
 #[cfg(test)]
 mod tests;
 
 pub use boundary::Boundary;
+pub use code::{read_code, write_code};
 pub use direction::Direction;
 pub use unsupervised::{ganspace, sefa};
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use nalgebra::{DMatrix, SymmetricEigen};
 use swinstyle_weights::Array;
 
-use super::{Direction, direction::About};
+use super::{Direction, direction::About, file::Owner};
 use crate::{Model, ModelError, Result, stylegan2::GeneratorConfig};
 
 /// Samples of w behind a covariance.
@@ -14,18 +14,29 @@ const SAMPLES: usize = 10_000;
 /// The closed-form directions of SeFa: the unit eigenvectors of AᵀA, largest eigenvalue first, where A stacks the modulation weights `[I, D]`
 /// of the convolutions that read the styles `layers`.
 ///
-/// They are the directions of w that change those layers' styles most. Strength 1 is a standard deviation of w along
-/// them. Errors: layers of which none has a convolution.
-pub fn sefa(model: &Model, layers: &Range<usize>, count: usize) -> Result<Vec<Direction>> {
+/// They are the directions of w that change those layers' styles most: the paper's formula. With `normalise` they are those of the code
+/// that the authors published, which brings the rows of A to length 1 first, so that each channel of a style counts alike, and
+/// reads the last style by the last layer to RGB. Strength 1 is a standard deviation of w along them.
+///
+/// Errors: layers of which none has a convolution.
+pub fn sefa(model: &Model, layers: &Range<usize>, count: usize, normalise: bool) -> Result<Vec<Direction>> {
     let config = &model.generator.config;
     let layers = clamp(layers, config)?;
     let d = config.style_dim;
     let mut gram = DMatrix::<f64>::zeros(d, d);
     for style in layers.clone() {
         // The last style reaches the last toRGB only.
-        let name = if style == 0 { "conv1".to_string() } else { format!("convs.{}", style - 1) };
+        let name = match style {
+            0 => "conv1".to_string(),
+            last if normalise && last + 1 == config.n_styles() => format!("to_rgbs.{}", (last.max(3) - 3) / 2),
+            style => format!("convs.{}", style - 1),
+        };
         if let Some(weight) = model.generator_params.find(&format!("{name}.conv.modulation.weight")) {
-            let rows = DMatrix::from_row_iterator(weight.shape()[0], d, weight.to_vec()?.into_iter().map(f64::from));
+            let mut rows =
+                DMatrix::from_row_iterator(weight.shape()[0], d, weight.to_vec()?.into_iter().map(f64::from));
+            if normalise {
+                rows.row_iter_mut().for_each(|mut row| row.unscale_mut(row.norm().max(f64::MIN_POSITIVE)));
+            }
             gram += rows.transpose() * rows;
         }
     }
@@ -34,13 +45,14 @@ pub fn sefa(model: &Model, layers: &Range<usize>, count: usize) -> Result<Vec<Di
         return Err(ModelError::config("layers", detail));
     }
     let covariance = covariance(model)?;
+    let method = if normalise { "sefa-normalised" } else { "sefa" };
     principal(gram, count)
         .into_iter()
         .enumerate()
         .map(|(i, (value, vector))| {
             let v = nalgebra::DVector::from_column_slice(&vector);
             let deviation = (v.transpose() * &covariance * &v)[0].max(0.0).sqrt();
-            direction(model, format!("sefa-{i}"), "sefa", &layers, deviation, value, vector)
+            direction(model, format!("{method}-{i}"), method, &layers, deviation, value, vector)
         })
         .collect()
 }
@@ -70,7 +82,7 @@ fn direction(
     vector: Vec<f64>, // [D]
 ) -> Result<Direction> {
     let mut about = About { name, method: method.into(), layers: layers.clone(), step, ..About::default() };
-    about.generator = model.generator_params.fingerprint()?;
+    about.owner = Owner::of(model)?;
     about.measured.insert("eigenvalue".into(), eigenvalue.into());
     let data: Vec<f32> = vector.into_iter().map(|v| v as f32).collect();
     Ok(Direction { vector: Array::new(vec![data.len()], data)?, about })

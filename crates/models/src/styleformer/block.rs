@@ -26,7 +26,8 @@ pub(super) fn specs(config: &MapToStyleConfig, at: &str, groups: usize, side: us
     let hidden = mlp_hidden(c, config.mlp_ratio);
     let linear =
         |key: &str, inputs, outputs, bias| grouped::linear_specs(&format!("{at}.{key}"), groups, inputs, outputs, bias);
-    let spec = |key: &str, shape: &[usize], std| Spec::new(format!("{at}.{key}"), shape, Init::Normal { std });
+    let spec =
+        |key: &str, shape: &[usize], std| Spec::new(format!("{at}.{key}"), shape, Init::Normal { std }).stacked();
     let table = (2 * window - 1) * (2 * window - 1);
     let mut specs = vec![spec("attn.relative_position_bias_table", &[groups, table, heads], 0.02)];
     if config.head == Head::LearnableQuery {

@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Result, defaults, swin::SwinConfig};
+use crate::{
+    ModelError, Result, defaults,
+    ranges::{self, check},
+    swin::SwinConfig,
+};
 
 /// What turns a map into a style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,10 @@ pub struct MapToStyleConfig {
     /// Hidden width of the MLPs as a multiple of `width`.
     #[serde(default = "two")]
     pub mlp_ratio: f64,
+    /// Whether the styles of a level share the N1 steps, which bring the level's tokens to 16 [ours]. The paper gives each style
+    /// its own; shared, a level costs one network of N1 steps instead of one a style. The N2 steps stay each style's own.
+    #[serde(default, skip_serializing_if = "defaults::usual")]
+    pub shared_trunk: bool,
 }
 
 fn four() -> usize {
@@ -142,15 +150,16 @@ impl StyleformerConfig {
     pub fn validate(&self) -> Result<()> {
         let error = |detail: String| Err(ModelError::config("styleformer", detail));
         self.backbone.validate()?;
-        if !self.generator_size.is_power_of_two() || !(8..=4096).contains(&self.generator_size) {
-            return error(format!("generator_size {} is not a power of two from 8 to 4096", self.generator_size));
+        check("styleformer", "generator_size", self.generator_size, &ranges::SIZE)?;
+        if !self.generator_size.is_power_of_two() {
+            return error(format!("generator_size {} is not a power of two", self.generator_size));
         }
+        check("styleformer", "image_size", self.image_size, &ranges::IMAGE_SIZE)?;
+        check("styleformer", "style_dim", self.style_dim, &ranges::STYLE_DIM)?;
+        check("styleformer", "refine_steps", self.refine_steps, &ranges::REFINE_STEPS)?;
         let stages = self.backbone.dims.len();
         if stages < 3 {
             return error(format!("backbone.dims {:?}: three stages at least give the three maps", self.backbone.dims));
-        }
-        if !(1..=100).contains(&self.refine_steps) {
-            return error(format!("refine_steps {} is not from 1 to 100", self.refine_steps));
         }
         if self.refine_steps > 1 && self.backbone.in_channels < 4 {
             return error(format!(
@@ -171,18 +180,16 @@ impl StyleformerConfig {
                 self.image_size
             ));
         }
-        if !(1..=1 << 16).contains(&self.style_dim) {
-            return error(format!("style_dim {} is not between 1 and 65536", self.style_dim));
-        }
         let h = &self.map2style;
-        if h.heads == 0 || h.width == 0 || !h.width.is_multiple_of(h.heads) || h.width > 1 << 16 {
+        check("styleformer", "map2style.width", h.width, &ranges::CHANNELS)?;
+        check("styleformer", "map2style.heads", h.heads, &ranges::HEADS)?;
+        check("styleformer", "map2style.window", h.window, &ranges::WINDOW)?;
+        check("styleformer", "map2style.mlp_ratio", h.mlp_ratio, &ranges::MLP_RATIO)?;
+        if !h.width.is_multiple_of(h.heads) {
             return error(format!("map2style.heads {} do not divide map2style.width {}", h.heads, h.width));
         }
-        if !h.window.is_power_of_two() || h.window > 256 {
-            return error(format!("map2style.window {} is not a power of two up to 256", h.window));
-        }
-        if !(h.mlp_ratio > 0.0 && h.mlp_ratio <= 64.0) {
-            return error(format!("map2style.mlp_ratio {} is not above 0 and at most 64", h.mlp_ratio));
+        if !h.window.is_power_of_two() {
+            return error(format!("map2style.window {} is not a power of two", h.window));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use swinstyle_kit::attention::{MASK, Windows};
 use swinstyle_tensor::{Tensor, no_grad};
 
-use super::{Head, Level, Styleformer, StyleformerConfig, Trunk, block, grouped};
+use super::{Head, Level, Styleformer, StyleformerConfig, Trunk, block, grouped, map2style};
 use crate::{Params, Result, swin};
 
 /// How much attention the tokens of a map get from the queries of their window.
@@ -14,6 +14,8 @@ use crate::{Params, Result, swin};
 pub struct AttentionMap {
     /// Maps of an image: the attention heads, or styles · heads, style by style.
     pub maps: usize,
+    /// Attention heads side by side in one network: `maps` is a multiple of it where each style has its own.
+    pub heads: usize,
     /// Tokens of an edge.
     pub side: usize,
     /// Mean over the window's queries of the probability, times the window's cells: 1 is an equal share.
@@ -110,7 +112,7 @@ impl Styleformer {
             let mut heads = Vec::new();
             for (level, map) in c.levels().into_iter().zip(&output.maps) {
                 if c.map2style.head != Head::Convolution {
-                    let attention = map2style(c, p, &level, map)?;
+                    let attention = of_level(c, p, &level, map)?;
                     heads.push((level, attention));
                 }
             }
@@ -132,13 +134,14 @@ fn backbone(c: &StyleformerConfig, p: &Params, stage: usize, output: &swin::Swin
     let at = |cell: usize, channel: usize| qkv[cell * 3 * channels + channel];
     let key = |cell, channel| at(cell, channels + channel);
     let all = probabilities(&windows, heads, channels / heads, at, key, &table.to_vec()?);
-    Ok(AttentionMap { maps: heads, side: h, values: received(&windows, heads, &all) })
+    Ok(AttentionMap { maps: heads, heads, side: h, values: received(&windows, heads, &all) })
 }
 
 /// Attention in the first block of a level's heads.
-fn map2style(c: &StyleformerConfig, p: &Params, level: &Level, map: &Tensor) -> Result<AttentionMap> {
+fn of_level(c: &StyleformerConfig, p: &Params, level: &Level, map: &Tensor) -> Result<AttentionMap> {
     let config = &c.map2style;
-    let (side, channels, heads, groups) = (level.side, config.width, config.heads, level.styles.len());
+    let (side, channels, heads) = (level.side, config.width, config.heads);
+    let groups = map2style::groups(config, level, 0);
     let images = map.shape()[0];
     let at = format!("heads.{}.0.attn", level.name);
     let h = grouped::normalize(&map.reshape(&[images * side * side, channels])?)?;
@@ -169,7 +172,7 @@ fn map2style(c: &StyleformerConfig, p: &Params, level: &Level, map: &Tensor) -> 
     // [G][N, heads, S, S] to [N, G · heads, S, S].
     let each = heads * side * side;
     let image = |i: usize| groups_of_images.iter().flat_map(move |g| g[i * each..(i + 1) * each].iter().copied());
-    Ok(AttentionMap { maps: groups * heads, side, values: (0..images).flat_map(image).collect() })
+    Ok(AttentionMap { maps: groups * heads, heads, side, values: (0..images).flat_map(image).collect() })
 }
 
 #[cfg(test)]

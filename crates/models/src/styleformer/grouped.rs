@@ -7,9 +7,9 @@ use crate::{Init, Result, Spec, swin::EPSILON, swin::gather_2x2};
 /// Parameters of [`linear`], PyTorch's default initialisation, biases zero.
 pub(super) fn linear_specs(at: &str, groups: usize, inputs: usize, outputs: usize, bias: bool) -> Vec<Spec> {
     let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
-    let mut specs = vec![Spec::new(format!("{at}.weight"), &[groups, outputs, inputs], init)];
+    let mut specs = vec![Spec::new(format!("{at}.weight"), &[groups, outputs, inputs], init).stacked()];
     if bias {
-        specs.push(Spec::new(format!("{at}.bias"), &[groups, outputs], Init::Constant(0.0)));
+        specs.push(Spec::new(format!("{at}.bias"), &[groups, outputs], Init::Constant(0.0)).stacked());
     }
     specs
 }

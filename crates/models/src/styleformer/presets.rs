@@ -92,5 +92,12 @@ fn swin(
 }
 
 fn head(width: usize) -> MapToStyleConfig {
-    MapToStyleConfig { head: Head::LearnableQuery, width, heads: width / 32, window: 4, mlp_ratio: 2.0 }
+    MapToStyleConfig {
+        head: Head::LearnableQuery,
+        width,
+        heads: width / 32,
+        window: 4,
+        mlp_ratio: 2.0,
+        shared_trunk: false,
+    }
 }

@@ -100,7 +100,9 @@ fn each_preset_made_narrow_gives_a_style_a_layer() {
 #[test]
 fn every_parameter_has_a_gradient_with_every_switch() {
     for (head, multi_scale) in HEADS.iter().flat_map(|&h| [(h, true), (h, false)]) {
-        let encoder = Styleformer::new(miniature(head, multi_scale)).unwrap();
+        let mut c = miniature(head, multi_scale);
+        c.map2style.shared_trunk = !multi_scale;
+        let encoder = Styleformer::new(c).unwrap();
         let p = fresh(&encoder).leaves(|_| true);
         let y = encoder.forward(&p, &images(2, &encoder.config, DType::F32), None).unwrap().offsets;
         let leaves: Vec<&Tensor> = p.iter().map(|(_, t)| t).collect();
@@ -115,10 +117,12 @@ fn every_parameter_has_a_gradient_with_every_switch() {
 
 #[test]
 fn gradients_match_finite_differences_with_every_head() {
-    for (head, multi_scale) in [(HEADS[0], true), (HEADS[1], false), (HEADS[2], true)] {
+    for (head, multi_scale, shared) in
+        [(HEADS[0], true, false), (HEADS[0], true, true), (HEADS[1], false, false), (HEADS[2], true, false)]
+    {
         let mut c = miniature(head, multi_scale);
-        // One style a level.
-        (c.generator_size, c.backbone.depths) = (32, vec![1; 4]);
+        // One style in the fine level.
+        (c.generator_size, c.backbone.depths, c.map2style.shared_trunk) = (32, vec![1; 4], shared);
         let encoder = Styleformer::new(c.clone()).unwrap();
         let specs = encoder.specs();
         let mut inputs = vec![images(1, &c, DType::F64)];
@@ -158,6 +162,33 @@ fn heads_run_together_give_what_each_gives_alone() {
             let single = Level { styles: 3 + g..4 + g, ..level.clone() };
             let alone = map2style::forward(&c.map2style, &own, &single, &map).unwrap();
             assert_close(&format!("{head:?} head {g}"), &together.slice(1, g, 1).unwrap(), &alone, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_shared_trunk_gives_what_the_papers_heads_give_with_its_weights_in_each() {
+    for head in [Head::LearnableQuery, Head::SelfAttention] {
+        let mut c = miniature(head, true);
+        c.map2style.shared_trunk = true;
+        let encoder = Styleformer::new(c.clone()).unwrap();
+        let p = fresh(&encoder);
+        let mut apart = c.clone();
+        apart.map2style.shared_trunk = false;
+        // Stacked as often as each head of its own needs it.
+        let repeated: Params = Styleformer::new(apart.clone())
+            .unwrap()
+            .specs()
+            .iter()
+            .map(|s| (s.name.clone(), p.get(&s.name).unwrap().broadcast_to(&s.shape).unwrap()))
+            .collect();
+        let count = |p: &Params| p.iter().map(|(_, t)| t.shape().iter().product::<usize>()).sum::<usize>();
+        assert!(count(&p) < count(&repeated));
+        for level in c.levels() {
+            let map = uniform("map", &[3, level.side, level.side, 8], DType::F32, CPU).unwrap();
+            let shared = map2style::forward(&c.map2style, &p, &level, &map).unwrap();
+            let own = map2style::forward(&apart.map2style, &repeated, &level, &map).unwrap();
+            assert_close(&format!("{head:?} {}", level.name), &shared, &own, 1e-5);
         }
     }
 }
@@ -221,12 +252,12 @@ fn wrong_sizes_and_images_are_errors_that_name_them() {
     refuse(&|c| c.image_size = 48, "image_size 48");
     refuse(&|c| c.image_size = 16, "image_size 16");
     refuse(&|c| c.generator_size = 100, "generator_size 100");
-    refuse(&|c| c.style_dim = 0, "style_dim 0");
+    refuse(&|c| c.style_dim = 0, "style_dim is 0");
     refuse(&|c| c.map2style.heads = 3, "map2style.heads 3");
     refuse(&|c| c.map2style.window = 3, "map2style.window 3");
-    refuse(&|c| c.map2style.mlp_ratio = -1.0, "map2style.mlp_ratio -1");
+    refuse(&|c| c.map2style.mlp_ratio = -1.0, "map2style.mlp_ratio is -1");
     refuse(&|c| c.backbone.classes = Some(10), "backbone.classes 10");
-    refuse(&|c| c.backbone.patch = 0, "patch 0");
+    refuse(&|c| c.backbone.patch = 0, "patch is 0");
     let two = |c: &mut StyleformerConfig| {
         c.backbone.dims.truncate(2);
         c.backbone.depths.truncate(2);

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Result};
+use crate::{
+    ModelError, Result,
+    ranges::{self, check},
+};
 
 /// Channels of the feature maps at 4, 8, … pixels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,16 +30,20 @@ pub fn resolutions(size: usize) -> impl Iterator<Item = usize> + Clone {
 }
 
 pub(crate) fn check_size(what: &'static str, size: usize, channels: &Channels) -> Result<()> {
-    if !size.is_power_of_two() || !(8..=4096).contains(&size) {
-        return Err(ModelError::config(what, format!("size {size} is not a power of two from 8 to 4096")));
+    check(what, "size", size, &ranges::SIZE)?;
+    if !size.is_power_of_two() {
+        return Err(ModelError::config(what, format!("size {size} is not a power of two")));
     }
     let expected = resolutions(size).count();
-    if channels.0.len() != expected || channels.0.contains(&0) {
-        let detail =
-            format!("channels {:?} for {size} px: {expected} positive numbers (4 px first) expected", channels.0);
+    if channels.0.len() != expected {
+        let detail = format!("channels has {} numbers; {size} px has {expected} (4 px first)", channels.0.len());
         return Err(ModelError::config(what, detail));
     }
-    Ok(())
+    channels
+        .0
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, &c)| check(what, format_args!("channels[{i}]"), c, &ranges::CHANNELS))
 }
 
 /// Sizes of a generator.
@@ -59,10 +66,9 @@ impl GeneratorConfig {
     /// Checks the sizes.
     pub fn validate(&self) -> Result<()> {
         check_size("generator", self.size, &self.channels)?;
-        if self.style_dim == 0 || self.mapping_lr_multiplier <= 0.0 || !self.mapping_lr_multiplier.is_finite() {
-            let detail = format!("style_dim {}, mapping_lr_multiplier {}", self.style_dim, self.mapping_lr_multiplier);
-            return Err(ModelError::config("generator", detail));
-        }
+        check("generator", "style_dim", self.style_dim, &ranges::STYLE_DIM)?;
+        check("generator", "mapping_layers", self.mapping_layers, &ranges::MAPPING_LAYERS)?;
+        check("generator", "mapping_lr_multiplier", self.mapping_lr_multiplier, &ranges::MAPPING_LR_MULTIPLIER)?;
         Ok(())
     }
 
@@ -83,11 +89,40 @@ mod tests {
     }
 
     #[test]
+    fn every_number_has_its_range() {
+        let good = GeneratorConfig {
+            size: 8,
+            style_dim: 8,
+            mapping_layers: 2,
+            mapping_lr_multiplier: 0.01,
+            channels: Channels(vec![8; 2]),
+        };
+        good.validate().unwrap();
+        let refused = |change: &dyn Fn(&mut GeneratorConfig)| {
+            let mut config = good.clone();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        for layers in [65, 1_000_000_000, usize::MAX] {
+            assert!(refused(&|c| c.mapping_layers = layers).contains("mapping_layers is "));
+        }
+        for multiplier in [f64::NAN, f64::INFINITY, -0.01, 0.0, 1e9, 1e308] {
+            assert!(refused(&|c| c.mapping_lr_multiplier = multiplier).contains("mapping_lr_multiplier is "));
+        }
+        assert!(refused(&|c| c.style_dim = 0).contains("style_dim is 0; it must be from 1 to 16384"));
+        assert!(refused(&|c| c.style_dim = 1 << 40).contains("style_dim"));
+        assert!(refused(&|c| c.size = 1 << 40).contains("size is 1099511627776; it must be from 8 to 4096"));
+        assert!(refused(&|c| c.channels.0[1] = 0).contains("channels[1] is 0"));
+        assert!(refused(&|c| c.channels.0[0] = usize::MAX).contains("channels[0]"));
+        assert!(refused(&|c| c.channels.0 = vec![8; 1_000_000]).contains("channels has 1000000 numbers; 8 px has 2"));
+    }
+
+    #[test]
     fn impossible_sizes_are_named() {
         let channels = Channels(vec![8; 5]);
         let config =
             GeneratorConfig { size: 60, style_dim: 8, mapping_layers: 2, mapping_lr_multiplier: 0.01, channels };
         assert!(config.validate().unwrap_err().to_string().contains("60"));
-        assert!(GeneratorConfig { size: 32, ..config }.validate().unwrap_err().to_string().contains("4 positive"));
+        assert!(GeneratorConfig { size: 32, ..config }.validate().unwrap_err().to_string().contains("32 px has 4"));
     }
 }

@@ -10,7 +10,11 @@ use super::{
     Channels, FIR, Features, GAIN, SLOPE,
     config::{check_size, resolutions},
 };
-use crate::{Init, Layout, Params, Result, Spec, defaults, layers::minibatch_stddev};
+use crate::{
+    Init, Layout, Params, Result, Spec, defaults,
+    layers::minibatch_stddev,
+    ranges::{self, check},
+};
 
 /// Sizes of a discriminator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,8 @@ impl Discriminator {
     /// A discriminator of these sizes. Errors: sizes that make no network.
     pub fn new(config: DiscriminatorConfig) -> Result<Self> {
         check_size("discriminator", config.size, &config.channels)?;
+        check("discriminator", "stddev_group", config.stddev_group, &ranges::STDDEV_GROUP)?;
+        check("discriminator", "outputs", config.outputs, &ranges::OUTPUTS)?;
         Ok(Self { config })
     }
 
@@ -80,15 +86,35 @@ impl Discriminator {
     ///
     /// `images` `[N, H, W, 3]`; returns `[N, outputs]`. The maps after each block (`d{r}`) are put into `features` where given.
     /// It computes in the type of the parameters; logits are f32 where that is a half type.
-    pub fn forward(&self, p: &Params, images: &Tensor, mut features: Option<&mut Features>) -> Result<Tensor> {
+    pub fn forward(&self, p: &Params, images: &Tensor, features: Option<&mut Features>) -> Result<Tensor> {
+        let x = self.blocks(p, images, features)?;
+        let n = x.shape()[0];
+        let x = minibatch_stddev(&x, self.config.stddev_group, super::EPSILON)?;
+        let x = conv(p, "final_conv.0", Some("final_conv.1"), &x, 1, 1)?;
+        let flat = x.reshape(&[n, x.len() / n.max(1)])?;
+        let x = linear(p, "final_linear.0.weight", &flat, None)?;
+        let lrelu = Activation::LeakyRelu { slope: SLOPE };
+        let x = bias_act(&x, Some(p.get("final_linear.0.bias")?), lrelu, GAIN, None)?;
+        let logits = linear(p, "final_linear.1.weight", &x, Some(p.get("final_linear.1.bias")?))?;
+        Ok(logits.to_dtype(logits.dtype().wide())?)
+    }
+
+    /// The maps after each block (`d{r}`), each of an image alone: nothing of them hangs on the batch, which may have any size.
+    ///
+    /// `images` `[N, H, W, 3]`.
+    pub fn features(&self, p: &Params, images: &Tensor) -> Result<Features> {
+        let mut features = Features::new();
+        self.blocks(p, images, Some(&mut features))?;
+        Ok(features)
+    }
+
+    /// The residual blocks: the map of 4×4 `[N, 4, 4, C]`, before the minibatch's deviation.
+    fn blocks(&self, p: &Params, images: &Tensor, mut features: Option<&mut Features>) -> Result<Tensor> {
         let size = self.config.size;
-        let n = match *images.shape() {
-            [n, h, w, 3] if (h, w) == (size, size) => n,
-            _ => {
-                let detail = format!("images {:?}: [N, {size}, {size}, 3] expected", images.shape());
-                return Err(TensorError::shape("discriminator", detail).into());
-            }
-        };
+        if !matches!(*images.shape(), [_, h, w, 3] if (h, w) == (size, size)) {
+            let detail = format!("images {:?}: [N, {size}, {size}, 3] expected", images.shape());
+            return Err(TensorError::shape("discriminator", detail).into());
+        }
         let images = &images.to_dtype(p.get("convs.0.0.weight")?.dtype())?;
         let filter = separable_filter(&FIR, images.dtype(), images.device())?;
         let fir = |x: &Tensor, pad: isize, down: usize| {
@@ -107,14 +133,7 @@ impl Discriminator {
                 f.insert(format!("d{}", r / 2), x.clone());
             }
         }
-        let x = minibatch_stddev(&x, self.config.stddev_group, super::EPSILON)?;
-        let x = conv(p, "final_conv.0", Some("final_conv.1"), &x, 1, 1)?;
-        let flat = x.reshape(&[n, x.len() / n.max(1)])?;
-        let x = linear(p, "final_linear.0.weight", &flat, None)?;
-        let lrelu = Activation::LeakyRelu { slope: SLOPE };
-        let x = bias_act(&x, Some(p.get("final_linear.0.bias")?), lrelu, GAIN, None)?;
-        let logits = linear(p, "final_linear.1.weight", &x, Some(p.get("final_linear.1.bias")?))?;
-        Ok(logits.to_dtype(logits.dtype().wide())?)
+        Ok(x)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, Result};
+use crate::{
+    ModelError, Result,
+    ranges::{self, check},
+};
 
 /// Tokens of an attention window: `4` or `[rows, columns]` in a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +69,7 @@ impl SwinConfig {
         let error = |detail: String| Err(ModelError::config("swin", detail));
         let stages = self.dims.len();
         if stages == 0 || stages > 8 {
-            return error(format!("dims {:?}: one to eight stages expected", self.dims));
+            return error(format!("dims has {stages} stages; it must have from 1 to 8"));
         }
         let lengths = [("depths", self.depths.len()), ("heads", self.heads.len()), ("windows", self.windows.len())];
         for (key, found) in lengths {
@@ -74,31 +77,23 @@ impl SwinConfig {
                 return error(format!("{key} has {found} entries, dims {:?} has {stages}", self.dims));
             }
         }
-        let single = [("in_channels", self.in_channels), ("patch", self.patch), ("classes", self.classes.unwrap_or(1))];
-        for (key, value) in single {
-            if !(1..=1 << 16).contains(&value) {
-                return error(format!("{key} {value} is not between 1 and 65536"));
-            }
-        }
+        check("swin", "in_channels", self.in_channels, &ranges::IN_CHANNELS)?;
+        check("swin", "patch", self.patch, &ranges::PATCH)?;
+        check("swin", "classes", self.classes.unwrap_or(1), &ranges::CLASSES)?;
         for stage in 0..stages {
-            let (dim, depth, heads) = (self.dims[stage], self.depths[stage], self.heads[stage]);
-            if heads == 0 || dim == 0 || dim % heads != 0 || dim > 1 << 16 {
+            let (dim, heads) = (self.dims[stage], self.heads[stage]);
+            check("swin", format_args!("dims[{stage}]"), dim, &ranges::CHANNELS)?;
+            check("swin", format_args!("depths[{stage}]"), self.depths[stage], &ranges::DEPTH)?;
+            check("swin", format_args!("heads[{stage}]"), heads, &ranges::HEADS)?;
+            for side in self.windows[stage].size() {
+                check("swin", format_args!("windows[{stage}]"), side, &ranges::WINDOW)?;
+            }
+            if dim % heads != 0 {
                 return error(format!("heads {:?} do not divide dims {:?} (stage {stage})", self.heads, self.dims));
             }
-            if depth == 0 || depth > 1000 {
-                return error(format!("depths {:?}: stage {stage} has not between 1 and 1000 blocks", self.depths));
-            }
-            let window = self.windows[stage].size();
-            if window.iter().any(|w| !(1..=256).contains(w)) {
-                return error(format!("windows: stage {stage} has {window:?}, each side must be from 1 to 256"));
-            }
         }
-        if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
-            return error(format!("mlp_ratio {} is not above 0 and at most 64", self.mlp_ratio));
-        }
-        if !(0.0..1.0).contains(&self.stochastic_depth) {
-            return error(format!("stochastic_depth {} is not a probability below 1", self.stochastic_depth));
-        }
+        check("swin", "mlp_ratio", self.mlp_ratio, &ranges::MLP_RATIO)?;
+        check("swin", "stochastic_depth", self.stochastic_depth, &ranges::STOCHASTIC_DEPTH)?;
         Ok(())
     }
 }

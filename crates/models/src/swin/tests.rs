@@ -161,12 +161,12 @@ fn wrong_sizes_and_images_are_errors_that_name_them() {
     };
     refuse(SwinConfig { heads: vec![3, 4], ..good.clone() }, "heads [3, 4]");
     refuse(SwinConfig { depths: vec![2], ..good.clone() }, "depths has 1");
-    refuse(SwinConfig { depths: vec![2, 0], ..good.clone() }, "depths [2, 0]");
-    refuse(SwinConfig { windows: vec![Window::Square(0); 2], ..good.clone() }, "[0, 0]");
-    refuse(SwinConfig { patch: 0, ..good.clone() }, "patch 0");
+    refuse(SwinConfig { depths: vec![2, 0], ..good.clone() }, "depths[1] is 0");
+    refuse(SwinConfig { windows: vec![Window::Square(0); 2], ..good.clone() }, "windows[0] is 0");
+    refuse(SwinConfig { patch: 0, ..good.clone() }, "patch is 0");
     refuse(SwinConfig { mlp_ratio: f64::NAN, ..good.clone() }, "mlp_ratio");
-    refuse(SwinConfig { stochastic_depth: 1.0, ..good.clone() }, "stochastic_depth 1");
-    refuse(SwinConfig { dims: vec![], ..good }, "dims []");
+    refuse(SwinConfig { stochastic_depth: 1.0, ..good.clone() }, "stochastic_depth is 1");
+    refuse(SwinConfig { dims: vec![], ..good }, "dims has 0 stages");
 
     let swin = mini();
     let p = Params::init(&swin.specs(), 1, CPU).unwrap();
