@@ -22,6 +22,7 @@ use crate::{
     generator::accuracy,
     gradients::descend,
     losses::{discriminator_logistic, generator_logistic, least_squares, r1_penalty},
+    memory::{self, Need},
     run::Losses,
     state::{load_tensors, save_tensor, save_tensors},
 };
@@ -147,22 +148,8 @@ pub struct Adversary {
 impl Adversary {
     /// A fresh discriminator for inversions of `size` pixels by the generator of `model`.
     ///
-    /// Errors: sizes that make no network, numbers out of range; each names its key.
+    /// Errors: sizes that make no network. The ranges of single numbers are those of the table of keys.
     pub fn new(config: AdversaryConfig, model: &Model, size: usize, seed: u64, device: Device) -> Result<Self> {
-        let bad = |key: &str, detail: String| Err(bad_key(&format!("discriminator.{key}"), detail));
-        if !(0.0..=1.0).contains(&config.momentum) {
-            return bad("momentum", format!("{} is not from 0 to 1", config.momentum));
-        }
-        for (key, value) in [("learning_rate", config.learning_rate), ("r1_gamma", config.r1_gamma)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return bad(key, format!("{value} is not a number from 0 on"));
-            }
-        }
-        for (key, value) in [("width", config.width), ("embedding", config.embedding)] {
-            if !(1..=1 << 16).contains(&value) {
-                return bad(key, format!("{value} is not from 1 to 65536"));
-            }
-        }
         let network = match config.kind {
             AdversaryKind::ImagePair => Network::ImagePair(Discriminator::new(DiscriminatorConfig {
                 size,
@@ -180,14 +167,22 @@ impl Adversary {
             Network::ImagePair(d) => d.specs(),
             Network::Latent(d) => d.specs(),
         };
+        // Weights, their slow copy, moments and gradients.
+        let need = Need { networks: 4 * 5 * memory::values(&specs), ..Need::default() };
+        need.check(memory::available(), "discriminator")?;
         let seed = seed ^ 0x00AD_5EED;
         let params = Params::init(&specs, seed, device)?;
-        let adam = Adam::new(&params, |_| true)?;
+        let adam = Adam::new(&params, |_| true)?.laid_out("", &specs);
         let slow = match network {
             Network::ImagePair(_) => params.clone(),
             Network::Latent(_) => Params::default(),
         };
         Ok(Self { config, network, seed, device, params, slow, adam, pool: Vec::new() })
+    }
+
+    /// Values of its network.
+    pub(crate) fn parameters(&self) -> u64 {
+        self.params.iter().map(|(_, value)| value.len() as u64).sum()
     }
 
     /// k(x) of sources `[N, H, W, 3]`, for the encoder's terms and the discriminator's step alike: `[N, embedding]`; nothing for `latent`.

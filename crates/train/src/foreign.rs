@@ -7,7 +7,7 @@ use swinstyle_models::{
     ModelError,
     foreign::{ArcFace, Lpips},
 };
-use swinstyle_tensor::{Device, Tensor};
+use swinstyle_tensor::{DType, Device, Tensor, no_grad};
 
 use crate::{
     Result,
@@ -21,8 +21,9 @@ pub(crate) struct ForeignLosses {
 }
 
 impl ForeignLosses {
-    /// Reads the networks whose weight is above 0. Errors: a weight without a file, and what the files lack.
-    pub(crate) fn load(loss: &EncoderLoss, device: Device) -> Result<Self> {
+    /// Reads the networks whose weight is above 0, for images of `size` pixels. Errors: a weight without a file, what the files lack, and images
+    /// that a network cannot read.
+    pub(crate) fn load(loss: &EncoderLoss, size: usize, device: Device) -> Result<Self> {
         let unnamed = |key: &str, what: &str| {
             let detail = format!("needs the weights of {what}: loss.{key}_weights = \"FILE.safetensors\"");
             bad_key(&format!("loss.{key}"), detail)
@@ -40,7 +41,22 @@ impl ForeignLosses {
             }
             (false, _) => None,
         };
-        Ok(Self { lpips, identity })
+        let this = Self { lpips, identity };
+        this.try_on(size, device)?;
+        Ok(this)
+    }
+
+    /// Looks at an image of the encoder's size once: what a network cannot read is known before anything is trained.
+    fn try_on(&self, size: usize, device: Device) -> Result<()> {
+        let image = Tensor::full(0.0, &[1, size, size, 3], DType::F32, device)?;
+        let unfit = |key: &'static str| move |e: ModelError| bad_key(key, format!("for images of {size} px: {e}"));
+        if let Some((_, network)) = &self.lpips {
+            no_grad(|| network.distance(&image, &image)).map_err(unfit("loss.lpips"))?;
+        }
+        if let Some((_, network)) = &self.identity {
+            no_grad(|| network.distance(&image, &image)).map_err(unfit("loss.identity"))?;
+        }
+        Ok(())
     }
 
     /// Name, weight and value of each for the pictures `made` of `input`, both `[N, H, W, 3]`.

@@ -1,30 +1,33 @@
 //! Training of a StyleGAN2 generator and its discriminator [ref].
 
+mod check;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use swinstyle_data::{Picture, picture::grid};
+use swinstyle_data::{Picture, picture::Sheet};
 use swinstyle_models::{
-    Model, Params, mean_w,
+    LINEAGE, Lineage, Model, Params, mean_w,
     stylegan2::{Discriminator, Generator, Noise},
 };
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, Array, CheckpointHeader, FloatDtype};
 
 use crate::{
-    Adam, Result, StepData, Trainer,
+    Adam, Position, Result, StepData, Trainer,
     augment::{Adaptive, Augment},
-    config::{GeneratorTraining, RunConfig, bad_key, check_run},
+    config::{GeneratorTraining, RunConfig},
     gradients::{Gradients, descend},
     init::{self, Init},
     loss_scale::LossScale,
     losses::{discriminator_logistic, generator_logistic, path_lengths, r1_penalty, share_positive},
+    memory::values,
     record::{state_header, to_json, training_record},
     run::{Losses, parts},
     state::save_tensor,
 };
 
-/// Images of a sample grid, in rows of eight.
+/// Images of a sample sheet.
 const SAMPLES: usize = 32;
 
 /// What a random stream is for; each step has its own stream of each kind, so no generator state needs saving.
@@ -68,44 +71,22 @@ pub struct GeneratorTrainer {
 }
 
 impl GeneratorTrainer {
-    /// Fresh networks for a configuration.
+    /// Fresh networks for a configuration. Errors: those of [`GeneratorTrainer::check`].
     pub fn new(config: GeneratorTraining, device: Device) -> Result<Self> {
-        check_run(&config.run)?;
-        config.optimizer.check("optimizer")?;
-        let (l, batch) = (&config.loss, config.run.batch);
-        let part = batch / config.run.accumulate;
-        let group = config.model.stddev_group.min(part).max(1);
-        if !part.is_multiple_of(group) {
-            let detail = match config.run.accumulate {
-                1 => format!("{batch} is not a multiple of model.stddev_group {group}"),
-                n => format!("{batch} in {n} parts: {part} is not a multiple of model.stddev_group {group}"),
-            };
-            return Err(bad_key("run.batch", detail));
-        }
-        if l.path_length_weight > 0.0 && (l.path_length_batch_shrink == 0 || batch < l.path_length_batch_shrink) {
-            let detail = format!("{} for a batch of {batch}", l.path_length_batch_shrink);
-            return Err(bad_key("loss.path_length_batch_shrink", detail));
-        }
-        if !(0.0..=1.0).contains(&l.style_mixing) {
-            return Err(bad_key("loss.style_mixing", format!("{} is not a probability", l.style_mixing)));
-        }
-        let augment = match &config.augment {
-            Some(a) => {
-                a.validate()?;
-                Some((Augment::new(&a.kind, device)?, Adaptive::new(a.clone())))
-            }
-            None => None,
-        };
+        Self::check(&config, device)?;
         let generator = Generator::new(config.model.generator())?;
         let discriminator = Discriminator::new(config.model.discriminator())?;
+        let augment = match &config.augment {
+            Some(a) => Some((Augment::new(&a.kind, device)?, Adaptive::new(a.clone()))),
+            None => None,
+        };
         let g = Params::init(&generator.specs(), config.run.seed, device)?;
         let d = Params::init(&discriminator.specs(), config.run.seed ^ 1, device)?;
-        let adam_g = Adam::new(&g, trained)?;
-        let adam_d = Adam::new(&d, trained)?;
+        let adam_g = Adam::new(&g, trained)?.laid_out("", &generator.specs());
+        let adam_d = Adam::new(&d, trained)?.laid_out("", &discriminator.specs());
         let path_length_mean = Tensor::from_vec(vec![0.0_f32], &[], device)?;
         let ema = g.clone();
         let precision = config.run.precision;
-        device.check_dtype(precision)?;
         let scale_g = LossScale::new(precision, ["g_loss_scale", "g_skipped"]);
         let scale_d = LossScale::new(precision, ["d_loss_scale", "d_skipped"]);
         Ok(Self {
@@ -137,7 +118,7 @@ impl GeneratorTrainer {
             self.d = init::matching(&self.discriminator.specs(), params, "discriminator", file)?;
             taken.push("discriminator");
         }
-        Ok(self.init.insert(Init::new(file, model, &taken)))
+        Ok(self.init.insert(Init::new(file, model, &taken)?))
     }
 
     /// A generator's weights in the type that it computes in.
@@ -179,11 +160,12 @@ impl GeneratorTrainer {
         Ok(Tensor::concat(&[&w.slice(1, 0, cut)?, &other.slice(1, cut, styles - cut)?], 1)?)
     }
 
-    fn discriminator_step(&mut self, step: u64, real: &Tensor) -> Result<Losses> {
+    fn discriminator_step(&mut self, at: Position, real: &Tensor) -> Result<Losses> {
+        let step = at.step;
         let mut rng = self.rng(step, Draw::Discriminator);
         let [mut of_real, mut of_fake] = [Seen::Real, Seen::Fake].map(|s| self.augment_rng(step, s));
         let options =
-            self.config.optimizer.options(self.images(step), self.config.run.images).lazy(self.config.loss.r1_interval);
+            self.config.optimizer.options(at.images, self.config.run.images).lazy(self.config.loss.r1_interval);
         let d = self.d.leaves(|_| true);
         let mut gradients = Gradients::default();
         let mut losses = Vec::new();
@@ -218,6 +200,8 @@ impl GeneratorTrainer {
         let interval = self.config.loss.r1_interval;
         if interval > 0 && step.is_multiple_of(interval) {
             let d = self.d.leaves(|_| true);
+            // Biases that R1 does not hang on have no gradient here and keep their moments, though the common count of steps rises; the port of
+            // rosinality gives them a gradient of 0. With β₁ = 0 that is a few percent of these biases' rate.
             let mut gradients = Gradients::default();
             let mut of_real = self.augment_rng(step, Seen::RealForR1);
             for real in &reals {
@@ -239,12 +223,13 @@ impl GeneratorTrainer {
         Ok(losses)
     }
 
-    fn generator_step(&mut self, step: u64, n: usize) -> Result<Losses> {
+    fn generator_step(&mut self, at: Position, n: usize) -> Result<Losses> {
+        let step = at.step;
         let mut rng = self.rng(step, Draw::Generator);
         let mut of_fake = self.augment_rng(step, Seen::FakeForGenerator);
         let l = self.config.loss.clone();
         let interval = if l.path_length_weight > 0.0 { l.path_length_interval } else { 0 };
-        let options = self.config.optimizer.options(self.images(step), self.config.run.images).lazy(interval);
+        let options = self.config.optimizer.options(at.images, self.config.run.images).lazy(interval);
         let g = self.g.leaves(trained);
         let mut gradients = Gradients::default();
         let mut losses = Vec::new();
@@ -280,13 +265,10 @@ impl GeneratorTrainer {
             losses.push(("path_length", mean));
             losses.push(("path_length_penalty", penalty.detach()));
         }
+        // The same half-life from the first image on, as in the common port; stylegan2-ada lets it grow with the images.
         let decay = 0.5_f64.powf(n as f64 / l.ema_half_life.max(1e-9));
         no_grad(|| self.ema.ema_update(&self.g, decay))?;
         Ok(losses)
-    }
-
-    fn images(&self, step: u64) -> u64 {
-        step * self.config.run.batch as u64
     }
 
     /// Mean w of the averaged mapping network.
@@ -322,10 +304,15 @@ impl Trainer for GeneratorTrainer {
         to_json(&self.config)
     }
 
-    fn step(&mut self, step: u64, data: &StepData) -> Result<Losses> {
+    fn parameters(&self) -> Vec<(&'static str, u64)> {
+        let (of_g, of_d) = (values(&self.generator.specs()), values(&self.discriminator.specs()));
+        vec![("generator", of_g), ("discriminator", of_d)]
+    }
+
+    fn step(&mut self, at: Position, data: &StepData) -> Result<Losses> {
         let images = &data.images;
-        let mut losses = self.discriminator_step(step, images)?;
-        losses.extend(self.generator_step(step, images.shape()[0])?);
+        let mut losses = self.discriminator_step(at, images)?;
+        losses.extend(self.generator_step(at, images.shape()[0])?);
         Ok(losses)
     }
 
@@ -343,7 +330,11 @@ impl Trainer for GeneratorTrainer {
             let w_plus = self.generator.truncate(&w, &self.w_avg()?, 0.8, None)?;
             Ok(self.generator.synthesis(&self.ema, &w_plus, &mut Noise::Fixed, None)?)
         })?;
-        Ok(grid(&Picture::from_batch(&images.to_vec()?, size, size)?, 8)?)
+        let mut sheet = Sheet::default();
+        for picture in Picture::from_batch(&images.to_vec()?, size, size)? {
+            sheet.row("", [picture]);
+        }
+        Ok(sheet.render()?)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {
@@ -382,6 +373,8 @@ impl Trainer for GeneratorTrainer {
         let mut archive = Archive::new();
         self.ema.to_archive("generator.", &self.generator.specs(), &mut archive)?;
         self.d.to_archive("discriminator.", &self.discriminator.specs(), &mut archive)?;
+        let parents = self.init.as_ref().map(|init| init.lineage.clone()).unwrap_or_default();
+        let lineage = Lineage::made_from(&self.ema, &parents)?;
         let w_avg = self.w_avg()?;
         archive.arrays.insert("w_avg".into(), Array::new(w_avg.shape().to_vec(), w_avg.to_vec()?)?);
         archive.set_header(&CheckpointHeader {
@@ -389,6 +382,7 @@ impl Trainer for GeneratorTrainer {
             config: serde_json::json!({
                 "generator": to_json(&self.generator.config)?,
                 "discriminator": to_json(&self.discriminator.config)?,
+                (LINEAGE): to_json(&lineage)?,
                 "training": { "generator": training_record(header, self.init.as_ref())? },
             }),
             ..header.clone()
@@ -398,7 +392,7 @@ impl Trainer for GeneratorTrainer {
         Ok(path)
     }
 
-    fn header(&self, step: u64) -> Result<CheckpointHeader> {
-        state_header("stylegan2-training", "", &self.config, (&self.config.run, &self.config.data), step)
+    fn header(&self, at: Position) -> Result<CheckpointHeader> {
+        state_header("stylegan2-training", "", &self.config, (&self.config.run, &self.config.data), at)
     }
 }

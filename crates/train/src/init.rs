@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use swinstyle_models::{Model, Params, Spec};
+use swinstyle_models::{Lineage, Model, Params, Spec};
 use swinstyle_weights::Archive;
 
 use crate::{Result, TrainError};
@@ -22,17 +22,22 @@ pub struct Init {
     pub images_seen: u64,
     /// What they were trained on.
     pub data: String,
+    /// Whose weights the generator had, where it was taken.
+    #[serde(default, skip_serializing_if = "Lineage::is_empty")]
+    pub lineage: Lineage,
 }
 
 impl Init {
-    pub(crate) fn new(file: &Path, model: &Model, taken: &[&str]) -> Self {
+    pub(crate) fn new(file: &Path, model: &Model, taken: &[&str]) -> Result<Self> {
         let h = &model.header;
-        Self {
+        let lineage = if taken.contains(&"generator") { model.lineage()? } else { Lineage::default() };
+        Ok(Self {
             file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             taken: taken.iter().map(|t| t.to_string()).collect(),
             images_seen: h.images_seen,
             data: h.data.description.clone(),
-        }
+            lineage,
+        })
     }
 
     /// For a training state: a resumed run exports the same record.

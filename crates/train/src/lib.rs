@@ -1,7 +1,4 @@
-//! Training of StyleGAN2 generators and SwinStyleformer encoders on one device.
-//!
-//! A run is a folder: its configuration, checkpoints, sample grids and `metrics.jsonl`. All randomness follows from
-//! (seed, step), so a resumed run goes on bit for bit on the cpu.
+#![doc = include_str!("../README.md")]
 
 pub mod ablation;
 pub mod adversary;
@@ -15,6 +12,7 @@ mod gradients;
 mod init;
 mod loss_scale;
 pub mod losses;
+mod memory;
 mod optimizer;
 mod project;
 mod record;
@@ -30,6 +28,6 @@ pub use gradients::Gradients;
 pub use init::Init;
 pub use optimizer::{Adam, AdamOptions, Algorithm};
 pub use project::{ProjectOptions, Projection, project};
-pub use run::{Event, Losses, Run, StepData, Stop, Trainer, train};
+pub use run::{Event, Losses, Position, Reason, Run, StepData, Stop, Trainer, train};
 pub use schedule::Schedule;
 pub use task::{Samples, Task};

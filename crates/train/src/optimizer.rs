@@ -6,8 +6,10 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use swinstyle_models::Params;
+use swinstyle_models::{Params, Spec};
 use swinstyle_tensor::{Tensor, no_grad, ops::AdamStep};
 use swinstyle_weights::Archive;
 
@@ -27,7 +29,10 @@ pub enum Algorithm {
     AdamW,
     /// arXiv 1908.03265: Adam with the variance of its rate rectified; decoupled weight decay. PyTorch: `torch.optim.RAdam`.
     RAdam,
-    /// RAdam with Lookahead (arXiv 1907.08610), as pSp uses.
+    /// RAdam with Lookahead (arXiv 1907.08610) and centralised gradients (arXiv 2004.01461), as pSp's `Ranger` has them: before anything
+    /// else a gradient loses its mean over all axes but PyTorch's first. Its own constants are k = 6, α = 0.5, β = (0.95, 0.999) and
+    /// ε = 6.1e-5 (1e-5 in Ranger's repository). One difference: the count of steps is common, where that code counts for each
+    /// parameter the steps that had a gradient for it.
     Ranger,
 }
 
@@ -50,6 +55,8 @@ pub struct AdamOptions {
     pub lookahead_steps: u64,
     /// α of [`Algorithm::Ranger`]: `slow ← slow + α (fast − slow)`, and the fast weights go on from there.
     pub lookahead_alpha: f64,
+    /// Whether [`Algorithm::Ranger`] centralises gradients.
+    pub centralise: bool,
 }
 
 impl AdamOptions {
@@ -64,6 +71,7 @@ impl AdamOptions {
             weight_decay: 0.0,
             lookahead_steps: 6,
             lookahead_alpha: 0.5,
+            centralise: true,
         }
     }
 
@@ -90,6 +98,8 @@ pub struct Adam {
     pub slow: Params,
     /// Steps taken.
     pub step: u64,
+    /// Over which axes the gradients of parameters are centralised; all but the first of a parameter that is not here.
+    inner_axes: BTreeMap<String, Vec<usize>>,
 }
 
 impl Adam {
@@ -100,7 +110,13 @@ impl Adam {
             .filter(|(name, _)| trainable(name))
             .map(|(name, value)| Ok((name.clone(), value.zeros_like()?)))
             .collect::<Result<Params>>()?;
-        Ok(Self { m: zeros.clone(), v: zeros, slow: Params::default(), step: 0 })
+        Ok(Self { m: zeros.clone(), v: zeros, slow: Params::default(), step: 0, inner_axes: BTreeMap::new() })
+    }
+
+    /// Knows how parameters lie in memory, their names behind `prefix`: a centralised gradient needs it ([`Spec::inner_axes`]).
+    pub fn laid_out(mut self, prefix: &str, specs: &[Spec]) -> Self {
+        self.inner_axes.extend(specs.iter().map(|s| (format!("{prefix}{}", s.name), s.inner_axes())));
+        self
     }
 
     /// Names of the parameters that it updates, sorted.
@@ -113,11 +129,21 @@ impl Adam {
         self.m.find(name).is_some()
     }
 
-    /// One step on `params` with gradients in the order of [`Adam::names`]; `None` leaves a parameter as it is.
+    /// One step on `params` with gradients in the order of [`Adam::names`]; `None` leaves a parameter as it is, and its moments.
+    ///
+    /// The count of steps, by which moments are corrected, is common to all; `torch.optim` counts for each parameter the steps that it took.
     pub fn update(&mut self, params: &mut Params, gradients: &[Option<Tensor>], options: &AdamOptions) -> Result<()> {
         self.step += 1;
         let ranger = options.algorithm == Algorithm::Ranger;
         let names = self.names();
+        let centralised;
+        let gradients = match ranger && options.centralise {
+            true => {
+                centralised = self.centralised(&names, gradients)?;
+                &centralised
+            }
+            false => gradients,
+        };
         if ranger && self.slow.is_empty() {
             for name in &names {
                 self.slow.insert(name.clone(), params.get(name)?.detach());
@@ -139,6 +165,17 @@ impl Adam {
             }
             Ok(())
         })
+    }
+
+    /// Gradients without their means over the inner axes.
+    fn centralised(&self, names: &[String], gradients: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+        let centre = |name: &String, g: &Tensor| {
+            let others = || (1..g.shape().len()).collect();
+            let axes: Vec<usize> = self.inner_axes.get(name).cloned().unwrap_or_else(others);
+            if axes.is_empty() { Ok(g.clone()) } else { g.sub(&g.mean(&axes)?) }
+        };
+        let all = names.iter().zip(gradients).map(|(n, g)| g.as_ref().map(|g| centre(n, g)).transpose());
+        no_grad(|| Ok(all.collect::<swinstyle_tensor::Result<_>>()?))
     }
 
     /// The step on parameters that make one pack, with their gradients.

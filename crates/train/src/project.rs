@@ -1,9 +1,19 @@
 //! Inversion by optimisation: StyleGAN2's projector (arXiv 1912.04958, appendix D) into W or W+, and pivotal tuning of the generator
 //! (PTI, arXiv 2106.05744). Slow beside an encoder, and the reference for what one could reach.
+//!
+//! As in the appendix: σ_w, the noise on w and its schedule, the ramps of the learning rate, Adam's constants, the regularisation of the
+//! noise maps and their normalisation. Otherwise than there: the loss is L2 and discriminator features in place of LPIPS; the start is
+//! the model's own w_avg or, without noise on w, the encoder's code; the code may have a w for each layer; noise maps begin as
+//! the model's own; the first step already has a learning rate. The tuning has L2 and the same features, and no locality regularisation.
+
+mod noise_maps;
+#[cfg(test)]
+mod tests;
 
 use swinstyle_models::{Model, Params, perceptual::DiscriminatorFeatures, stylegan2::Noise};
 use swinstyle_tensor::{Tensor, no_grad, rng::Philox};
 
+use self::noise_maps::{correlation, normalise};
 use crate::{Adam, AdamOptions, Result, TrainError, gradients::descend, losses::l2};
 
 /// Name of the code among the parameters; the noise maps keep the generator's names.
@@ -11,13 +21,11 @@ const CODE: &str = "code";
 /// Share of the steps over which the learning rate rises, and over which it falls at the end.
 const RAMP_UP: f64 = 0.05;
 const RAMP_DOWN: f64 = 0.25;
-/// Noise that is added to the code, in standard deviations of w, and the share of the steps over which it fades.
+/// Noise that is added to the code, in σ_w, and the share of the steps over which it fades.
 const CODE_NOISE: f64 = 0.05;
 const CODE_NOISE_SHARE: f64 = 0.75;
-/// Codes behind the standard deviation of w.
-const SAMPLES: usize = 2000;
-/// Sides of noise maps up to which their correlation is looked at.
-const SMALLEST_NOISE: usize = 8;
+/// Codes behind σ_w.
+const SAMPLES: usize = 10_000;
 /// Step between two reports of the loss.
 const REPORT: usize = 10;
 
@@ -81,6 +89,12 @@ fn ramp(i: usize, n: usize) -> f64 {
     up * (0.5 - 0.5 * (down * std::f64::consts::PI).cos())
 }
 
+/// Standard deviation of the noise on the code at step `i` of `n`, in σ_w: `0.05 · max(0, 1 − t / 0.75)²` with t = i/n.
+fn code_noise(i: usize, n: usize) -> f64 {
+    let t = i as f64 / n.max(1) as f64;
+    CODE_NOISE * (1.0 - t / CODE_NOISE_SHARE).max(0.0).powi(2)
+}
+
 /// Projects one image `[1, S, S, 3]`, S the encoder's size or the generator's, and reports `(step, steps, loss)` as it goes.
 ///
 /// Errors: an image of another size, a start at the encoder's code without an encoder, a loss that is not finite.
@@ -140,15 +154,15 @@ pub fn project(
         }
     }
     let mut optimiser = Adam::new(&free, |_| true)?;
-    let deviation = if options.from_average { deviation_of_w(model)? } else { 0.0 };
+    let sigma = if options.from_average { sigma_w(&model.sample_w(SAMPLES)?, &model.w_avg)? } else { 0.0 };
     let mut rng = Philox::new(options.seed, 1);
     for step in 0..options.steps {
         let p = free.leaves(|_| true);
         let mut code = p.get(CODE)?.clone();
-        let t = step as f64 / options.steps as f64 / CODE_NOISE_SHARE;
-        if deviation > 0.0 && t < 1.0 {
+        let deviation = sigma * code_noise(step, options.steps);
+        if deviation > 0.0 {
             let noise = rng.normal(code.shape(), code.device())?;
-            code = code.add(&noise.scale(deviation * CODE_NOISE * (1.0 - t).powi(2))?)?;
+            code = code.add(&noise.scale(deviation)?)?;
         }
         for (name, value) in p.iter().filter(|(n, _)| *n != CODE) {
             weights.insert(name.clone(), value.clone());
@@ -180,153 +194,20 @@ pub fn project(
         say(options.steps + step, &loss.detach())?;
         descend(&loss, &p, &mut weights, &mut optimiser, &adam(options.tune_learning_rate))?;
     }
-    let model = Model { generator_params: weights, ..model.clone() };
+    // Other weights are another generator, which remembers the one that it was made from.
+    let model = match noisy || options.tune > 0 {
+        true => model.with_generator(weights)?,
+        false => model.clone(),
+    };
     let image = model.images(&w_plus)?;
     Ok(Projection { w_plus, before, image, model })
 }
 
-/// Root of the mean squared distance of w from its mean, per component.
-fn deviation_of_w(model: &Model) -> Result<f64> {
-    let d = model.generator.config.style_dim;
-    let w = model.sample_w(SAMPLES)?;
-    Ok(w.sub(&model.w_avg.reshape(&[1, d])?)?.square()?.mean_all()?.item()?.sqrt())
-}
-
-/// `Σ mean(n · shifted n)²` over both axes and the map's halvings: 0 for white noise, so that no picture hides in it.
-fn correlation(map: &Tensor) -> Result<Tensor> {
-    let mut map = map.clone();
-    let mut total: Option<Tensor> = None;
-    loop {
-        let side = map.shape()[1];
-        for axis in [1, 2] {
-            let shifted = Tensor::concat(&[&map.slice(axis, side - 1, 1)?, &map.slice(axis, 0, side - 1)?], axis)?;
-            let term = map.mul(&shifted)?.mean_all()?.square()?;
-            total = Some(match total {
-                Some(t) => t.add(&term)?,
-                None => term,
-            });
-        }
-        if side <= SMALLEST_NOISE {
-            break;
-        }
-        map = map.pool_area(side / 2, side / 2)?;
-    }
-    total.ok_or_else(|| TrainError::Config { path: "noise".into(), detail: "an empty map".into() })
-}
-
-/// Noise maps of mean 0 and variance 1.
-fn normalise(free: &mut Params) -> Result<()> {
-    let maps: Vec<(String, Tensor)> =
-        free.iter().filter(|(n, _)| *n != CODE).map(|(n, t)| (n.clone(), t.clone())).collect();
-    no_grad(|| {
-        for (name, map) in maps {
-            let centred = map.sub(&map.mean_all()?)?;
-            let variance = centred.square()?.mean_all()?.add_scalar(1e-12)?;
-            free.insert(name, centred.mul(&variance.rsqrt()?)?);
-        }
-        Ok(())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use swinstyle_models::{
-        mean_w,
-        stylegan2::{Channels, Generator, GeneratorConfig},
-    };
-    use swinstyle_tensor::Device;
-    use swinstyle_weights::CheckpointHeader;
-
-    fn model() -> Model {
-        let config = GeneratorConfig {
-            size: 16,
-            style_dim: 8,
-            mapping_layers: 2,
-            mapping_lr_multiplier: 0.01,
-            channels: Channels(vec![8, 8, 8]),
-        };
-        let generator = Generator::new(config).unwrap();
-        let generator_params = Params::init(&generator.specs(), 1, Device::Cpu).unwrap();
-        let w_avg = mean_w(&generator, &generator_params, Device::Cpu).unwrap();
-        let header = CheckpointHeader::default();
-        Model { generator, generator_params, w_avg, encoder: None, discriminator: None, header }
-    }
-
-    fn distance(a: &Tensor, b: &Tensor) -> f64 {
-        l2(a, b).unwrap().item().unwrap()
-    }
-
-    fn from_average() -> ProjectOptions {
-        ProjectOptions { from_average: true, learning_rate: 0.1, steps: 120, ..ProjectOptions::default() }
-    }
-
-    #[test]
-    fn the_projector_finds_its_way_back_to_an_image_of_the_generator() {
-        let m = model();
-        let z = Philox::new(5, 0).normal(&[1, 8], Device::Cpu).unwrap();
-        let target = m.generate(&z, 1.0).unwrap();
-        let mut said = Vec::new();
-        let found =
-            project(&m, &target, &from_average(), &mut |step, total, loss| said.push((step, total, loss))).unwrap();
-        assert_eq!(found.w_plus.shape(), [1, 6, 8]);
-        let (before, after) = (distance(&found.before, &target), distance(&found.image, &target));
-        assert!(after < 0.05 * before, "{before} {after}");
-        assert_eq!(said.last().map(|s| (s.0, s.1)), Some((120, 120)));
-        // In W all layers have one code; W+ has more freedom and ends no farther.
-        let single = ProjectOptions { single_w: true, ..from_average() };
-        let single = project(&m, &target, &single, &mut |_, _, _| {}).unwrap();
-        let codes = single.w_plus.to_vec().unwrap();
-        assert!(codes.chunks(8).all(|c| c == &codes[..8]));
-        assert!(distance(&single.image, &target) < 0.2 * before);
-    }
-
-    #[test]
-    fn tuning_changes_the_weights_and_brings_any_image_nearer() {
-        let m = model();
-        let target = Philox::new(9, 0).normal(&[1, 16, 16, 3], Device::Cpu).unwrap().scale(0.3).unwrap();
-        let plain = project(&m, &target, &from_average(), &mut |_, _, _| {}).unwrap();
-        let options = ProjectOptions { tune: 60, ..from_average() };
-        let tuned = project(&m, &target, &options, &mut |_, _, _| {}).unwrap();
-        assert_eq!(plain.w_plus.to_vec().unwrap(), tuned.w_plus.to_vec().unwrap());
-        assert!(distance(&tuned.image, &target) < 0.95 * distance(&plain.image, &target));
-        let weights = |m: &Model| m.generator_params.fingerprint().unwrap();
-        assert!(weights(&plain.model) == weights(&m) && weights(&tuned.model) != weights(&m));
-    }
-
-    #[test]
-    fn optimised_noise_stays_white() {
-        let m = model();
-        let target = Philox::new(9, 0).normal(&[1, 16, 16, 3], Device::Cpu).unwrap().scale(0.3).unwrap();
-        let options = ProjectOptions { noise_weight: 1e3, steps: 40, ..from_average() };
-        let found = project(&m, &target, &options, &mut |_, _, _| {}).unwrap();
-        let mut changed = 0;
-        for (name, map) in found.model.generator_params.iter().filter(|(n, _)| n.starts_with("noises.")) {
-            let mean = map.mean_all().unwrap().item().unwrap();
-            let square = map.square().unwrap().mean_all().unwrap().item().unwrap();
-            assert!(mean.abs() < 1e-4 && (square - 1.0).abs() < 1e-3, "{name}: {mean} {square}");
-            changed += usize::from(map.to_vec().unwrap() != m.generator_params.get(name).unwrap().to_vec().unwrap());
-        }
-        assert!(changed > 0);
-        // A map that repeats along a line is not white, one that alternates neither.
-        let stripes: Vec<f32> = (0..64).map(|i| if i / 8 % 2 == 0 { 1.0 } else { -1.0 }).collect();
-        let stripes = Tensor::from_vec(stripes, &[1, 8, 8, 1], Device::Cpu).unwrap();
-        assert!((correlation(&stripes).unwrap().item().unwrap() - 2.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn the_learning_rate_rises_stands_and_falls() {
-        assert!(ramp(0, 100) < 0.25 && (ramp(50, 100) - 1.0).abs() < 1e-12 && ramp(99, 100) < 0.01);
-    }
-
-    #[test]
-    fn what_cannot_be_projected_is_an_error() {
-        let m = model();
-        let image = |s: usize| Tensor::from_vec(vec![0.0_f32; s * s * 3], &[1, s, s, 3], Device::Cpu).unwrap();
-        let go = |image: &Tensor, options: &ProjectOptions| {
-            project(&m, image, options, &mut |_, _, _| {}).map(drop).unwrap_err().to_string()
-        };
-        assert!(go(&image(32), &from_average()).contains("16 px"));
-        assert!(go(&image(16), &ProjectOptions::default()).contains("encoder"));
-    }
+/// `σ_w = √(E ‖w − μ_w‖²)`: the scale of W as the mean squared distance from its centre, summed over the components.
+fn sigma_w(
+    w: &Tensor,    // [N, D]
+    mean: &Tensor, // [D]
+) -> Result<f64> {
+    let distance = w.sub(&mean.reshape(&[1, mean.len()])?)?.square()?.sum(&[1])?;
+    Ok(distance.mean_all()?.item()?.sqrt())
 }

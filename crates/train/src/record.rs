@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use swinstyle_weights::CheckpointHeader;
 
 use crate::{
-    Result, TrainError,
+    Position, Result, TrainError,
     config::{DataConfig, RunConfig},
     init::{self, Init},
 };
@@ -30,14 +30,14 @@ pub(crate) fn state_header(
     preset: &str,
     config: &impl serde::Serialize,
     (run, data): (&RunConfig, &DataConfig),
-    step: u64,
+    at: Position,
 ) -> Result<CheckpointHeader> {
     Ok(CheckpointHeader {
         architecture: architecture.into(),
         preset: preset.into(),
         config: to_json(config)?,
-        step,
-        images_seen: step * run.batch as u64,
+        step: at.step,
+        images_seen: at.images,
         data: data.describe()?,
         seed: run.seed,
         created_by: concat!("swinstyle ", env!("CARGO_PKG_VERSION")).into(),

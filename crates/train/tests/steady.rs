@@ -14,7 +14,7 @@ use swinstyle_tensor::{
     counters::{Counts, region, region_on},
     rng::Philox,
 };
-use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Samples, StepData, Trainer};
+use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Position, Samples, StepData, Trainer};
 use swinstyle_weights::CheckpointHeader;
 
 use small::{IMAGE, PORTRAIT, encoder, generator};
@@ -43,7 +43,8 @@ fn steps(trainer: &mut dyn Trainer, size: usize, device: Device, before: u64, st
     let data = StepData { images: images(4, size, device), labels: Vec::new() };
     let mut counts = Vec::new();
     for step in 0..before + steps {
-        let (losses, c) = region_on(device, || trainer.step(step, &data).unwrap()).unwrap();
+        let (losses, c) =
+            region_on(device, || trainer.step(Position { step, images: 4 * step }, &data).unwrap()).unwrap();
         assert!(!losses.is_empty());
         if step >= before {
             counts.push(c);
@@ -69,7 +70,7 @@ fn new_encoder(device: Device, of_generator: &[&str], more: &[&str]) -> EncoderT
 fn fresh(device: Device, more: &[&str]) -> Model {
     let dir = tempfile::tempdir().unwrap();
     let trainer = new_generator(Device::Cpu, more);
-    let file = trainer.export(dir.path(), &trainer.header(0).unwrap()).unwrap();
+    let file = trainer.export(dir.path(), &trainer.header(Position::default()).unwrap()).unwrap();
     Model::load(file, device).unwrap()
 }
 

@@ -11,7 +11,12 @@ use swinstyle_models::{Init, Layout, Params, Spec};
 use swinstyle_modulated_conv2d::{LeakyRelu, conv2d_bias_act};
 use swinstyle_tensor::{Device, Tensor, no_grad};
 
-use crate::{Adam, AdamOptions, Result, config::bad_key, gradients::descend};
+use crate::{
+    Adam, AdamOptions, Result,
+    config::bad_key,
+    gradients::descend,
+    memory::{self, Need},
+};
 
 /// Portraits that the list of classes is collected from.
 const LISTED: u64 = 4000;
@@ -110,14 +115,19 @@ impl AttributeClassifier {
     /// A fresh one for portraits of `size` pixels.
     pub fn new(config: ClassifierConfig, attributes: Attributes, size: usize, device: Device) -> Result<Self> {
         let bad = |key: &str, detail: &str| Err(bad_key(&format!("classifier.{key}"), detail));
-        if config.width == 0 || config.features == 0 || config.batch == 0 || config.images == 0 {
-            return bad("width", "width, features, batch and images are 1 at least");
-        }
         if !size.is_power_of_two() || size < 8 {
             return bad("size", "portraits of a power of two from 8 pixels on are judged");
         }
         let mut this = Self { config, attributes, size, params: Params::default() };
-        this.params = Params::init(&this.specs(), 0, device)?;
+        let specs = this.specs();
+        let first = (this.config.batch * size * size / 4 * this.config.width) as u64;
+        let need = Need {
+            networks: 4 * 4 * memory::values(&specs),
+            activations: 4 * first,
+            images: memory::loaded(this.config.batch, size),
+        };
+        need.check(memory::available(), "classifier")?;
+        this.params = Params::init(&specs, 0, device)?;
         Ok(this)
     }
 

@@ -6,11 +6,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use swinstyle_files::safe_name;
 
 use super::ClassifierConfig;
 use crate::{
     Result,
-    config::{EncoderTraining, bad_key, load},
+    config::{ConfigFile, EncoderTraining, Kind, Source, bad_key, load},
 };
 
 /// An ablation as its file gives it.
@@ -60,6 +61,10 @@ pub struct Row {
     pub set: Vec<String>,
 }
 
+impl ConfigFile for AblationConfig {
+    const KIND: Kind = Kind::Ablation;
+}
+
 impl AblationConfig {
     /// Reads and checks the file; `overrides` as with [`load`].
     ///
@@ -67,21 +72,21 @@ impl AblationConfig {
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let mut config: Self = load(path, overrides)?;
         let bad = |key: &str, detail: String| Err(bad_key(&format!("{}: {key}", path.display()), detail));
-        if config.rows.is_empty() || config.seeds.is_empty() {
-            return bad("rows", "an ablation needs one row and one seed at least".into());
+        if config.rows.is_empty() {
+            return bad("rows", "an ablation needs one row at least".into());
         }
         let distinct: BTreeSet<u64> = config.seeds.iter().copied().collect();
         if distinct.len() != config.seeds.len() {
             return bad("seeds", "two of them are equal".into());
         }
-        if config.heldout.images < 2 {
-            return bad("heldout.images", "two at least".into());
-        }
         let mut known: Vec<&str> = Vec::new();
         for row in &config.rows {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if row.id.is_empty() || !row.id.chars().all(plain) {
-                return bad("rows.id", format!("`{}` is not made of letters, digits and dashes", row.id));
+            if !row.id.chars().all(plain) || safe_name(&row.id) != row.id {
+                return bad(
+                    "rows.id",
+                    format!("`{}` is not made of letters, digits and dashes, a letter or digit first", row.id),
+                );
             }
             if known.contains(&row.id.as_str()) {
                 return bad("rows.id", format!("two rows are called `{}`", row.id));
@@ -102,7 +107,12 @@ impl AblationConfig {
     ///
     /// Errors: those of the base file, and overrides that it does not know.
     pub fn training(&self, row: &Row, seed: u64) -> Result<EncoderTraining> {
-        load(&self.base, &self.overrides(row, seed))
+        self.source(row, seed)?.load()
+    }
+
+    /// The base file with a row's overrides.
+    pub fn source(&self, row: &Row, seed: u64) -> Result<Source> {
+        Source::read(&self.base, &self.overrides(row, seed))
     }
 
     /// What a row's training has set over the base file, in order.
@@ -160,7 +170,7 @@ mod tests {
             ("after = \"a\"", "after = \"c\"", "no row `c`"),
             ("id = \"b\"", "id = \"a\"", "two rows are called `a`"),
             ("id = \"b\"", "id = \"../b\"", "letters"),
-            ("seeds = [3]", "seeds = []", "one seed"),
+            ("seeds = [3]", "seeds = []", "a list of 1 to 1000"),
             ("seeds = [3]", "seeds = [3, 3]", "equal"),
             ("seeds", "sedes", "ablation.toml:"),
         ] {

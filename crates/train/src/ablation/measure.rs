@@ -61,7 +61,7 @@ pub struct Measures {
     pub psnr_seen: f64,
     /// The same over images with a variant that training never shows.
     pub psnr_unseen: f64,
-    /// Mean SSIM.
+    /// Mean SSIM, of the images in [0, 1].
     pub ssim: f64,
     /// Mean over images of the distance between the classifier's features of source and reconstruction, over √dimensions.
     pub feature_distance: f64,

@@ -11,6 +11,8 @@ const KEYS: [&str; 3] = ["ada.p", "ada.signs", "ada.logits"];
 
 /// Steers p by `r_t = E[sign D(real)]` (section 3 of the paper): where it exceeds the target the discriminator overfits and p rises,
 /// else it falls, by the share of `ada_images` that were seen; p stays in [0, 1].
+///
+/// The published code adjusts p after the generator's step of a batch, here it is before; it counts the signs of R1's pass too, and p may pass 1.
 #[derive(Debug, Clone)]
 pub struct Adaptive {
     config: AugmentConfig,

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::{Result, TrainError};
-
 /// Transformations that are chosen together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,27 +48,6 @@ fn ada_interval() -> u64 {
 
 fn ada_images() -> u64 {
     500_000
-}
-
-impl AugmentConfig {
-    /// Checks the values. Errors name the key.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let bad = |key: &str, detail: String| Err(TrainError::Config { path: format!("augment.{key}"), detail });
-        for (key, p) in [("initial_p", Some(self.initial_p)), ("fixed_p", self.fixed_p)] {
-            if let Some(p) = p.filter(|p| !(0.0..=1.0).contains(p)) {
-                return bad(key, format!("{p} is not a probability"));
-            }
-        }
-        if !(-1.0..=1.0).contains(&self.target) {
-            return bad("target", format!("{}: a mean of signs lies between -1 and 1", self.target));
-        }
-        for (key, value) in [("ada_interval", self.ada_interval), ("ada_images", self.ada_images)] {
-            if value == 0 {
-                return bad(key, "must be at least 1".into());
-            }
-        }
-        Ok(())
-    }
 }
 
 const GROUPS: [(&str, char, Group); 3] =

@@ -3,6 +3,10 @@
 //!
 //! Each transformation is applied to each image with probability p. All of them are differentiable to any order: the
 //! generator learns through them, and R1 passes them twice. p follows the discriminator ([`Adaptive`]).
+//!
+//! Otherwise than the code that the authors published: positions of the resampling are corrected by the place of the filter's mass,
+//! 0.40 fine samples or 0.20 pixels (`geometry`), which changes `d_loss` by 1e-3 and R1 by 2 % under the same random numbers. Of the
+//! paper's groups the image-space filters, the noise and the cutout are not here, all of which its recommended pipeline leaves out too.
 
 mod adaptive;
 mod colour;
@@ -14,7 +18,7 @@ mod tests;
 pub use adaptive::Adaptive;
 pub use config::{AugmentConfig, Group};
 
-use swinstyle_data::Picture;
+use swinstyle_data::{Picture, picture::Sheet};
 use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 
 use crate::Result;
@@ -64,8 +68,12 @@ impl Augment {
         for _ in 0..rows {
             shown.push(no_grad(|| self.apply(&first, 1.0, rng))?);
         }
-        let all = Tensor::concat(&shown.iter().collect::<Vec<_>>(), 0)?;
-        Ok(swinstyle_data::picture::grid(&Picture::from_batch(&all.to_vec()?, height, width)?, columns)?)
+        let mut sheet = Sheet::default();
+        for (i, images) in shown.iter().enumerate() {
+            let name = if i == 0 { "training images" } else { "augmented, p = 1" };
+            sheet.row(name, Picture::from_batch(&images.to_vec()?, height, width)?);
+        }
+        Ok(sheet.render()?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use swinstyle_data::{
     Dataset, ImageFolder,
     avatars::{PortraitSet, Renderer, Split, Style},
@@ -29,6 +29,7 @@ pub enum DataConfig {
     /// A folder of PNG, JPEG or WebP files.
     Folder {
         /// The folder.
+        #[serde(serialize_with = "lossy")]
         path: std::path::PathBuf,
         /// Licence of the images, recorded in the checkpoints.
         licence: String,
@@ -37,7 +38,19 @@ pub enum DataConfig {
         /// MiB of decoded images that may be kept in memory.
         #[serde(default = "decoded_mib")]
         memory_mib: usize,
+        /// Largest share of picture files that may be unusable.
+        #[serde(default = "half")]
+        max_broken: f64,
     },
+}
+
+/// A path as text, whatever bytes it has.
+fn lossy<S: Serializer>(path: &std::path::Path, s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.serialize_str(&path.to_string_lossy())
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// Enough for 40,000 images of 64 px or 2,700 of 256.
@@ -60,8 +73,10 @@ impl DataConfig {
                 let renderer = Renderer::new(&Style::named(style)?, size)?;
                 Dataset::Portraits(PortraitSet::new(renderer, *seed, Split::Train, *count)?)
             }
-            Self::Folder { path, memory_mib, .. } => {
-                Dataset::Folder(ImageFolder::open(path, size, memory_mib.saturating_mul(1 << 20))?)
+            Self::Folder { path, memory_mib, max_broken, .. } => {
+                let images = ImageFolder::open(path, size, memory_mib.saturating_mul(1 << 20))?;
+                images.check_share(*max_broken)?;
+                Dataset::Folder(images)
             }
         }))
     }

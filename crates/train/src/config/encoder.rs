@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataConfig, OptimizerConfig, RunConfig};
+use super::{ConfigFile, DataConfig, Kind, OptimizerConfig, RunConfig};
 use crate::{adversary::AdversaryConfig, task::Task};
 
 /// Form of the distribution alignment loss [paper names it].
@@ -97,4 +97,8 @@ pub struct EncoderTraining {
     pub ema_half_life: f64,
     /// Whether the generator is trained along (pSp's option); recorded in the checkpoint.
     pub train_decoder: bool,
+}
+
+impl ConfigFile for EncoderTraining {
+    const KIND: Kind = Kind::Encoder;
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use swinstyle_models::stylegan2::{Channels, DiscriminatorConfig, GeneratorConfig};
 
-use super::{DataConfig, OptimizerConfig, RunConfig};
+use super::{ConfigFile, DataConfig, Kind, OptimizerConfig, RunConfig};
 use crate::augment::AugmentConfig;
 
 /// Sizes of a generator and its discriminator, as configuration files give them.
@@ -92,4 +92,8 @@ pub struct GeneratorTraining {
     /// Adaptive augmentation of what the discriminator sees; without the section there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
+}
+
+impl ConfigFile for GeneratorTraining {
+    const KIND: Kind = Kind::Generator;
 }

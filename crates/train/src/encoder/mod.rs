@@ -1,5 +1,7 @@
 //! Training of a SwinStyleformer encoder against a generator.
 
+mod check;
+mod need;
 mod objective;
 
 use std::path::{Path, PathBuf};
@@ -7,10 +9,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use swinstyle_data::{
     Picture,
-    picture::{difference, sheet},
+    picture::{Sheet, difference},
 };
 use swinstyle_models::{
-    Model, Params,
+    Lineage, Model, Params,
     perceptual::DiscriminatorFeatures,
     styleformer::{Styleformer, Training},
     stylegan2::Generator,
@@ -19,12 +21,13 @@ use swinstyle_tensor::{Device, Tensor, no_grad, rng::Philox};
 use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype};
 
 use crate::{
-    Adam, Gradients, Result, StepData, TrainError, Trainer,
+    Adam, Gradients, Position, Result, StepData, TrainError, Trainer,
     adversary::{Adversary, Inverted},
-    config::{EncoderTraining, RunConfig, bad_key, check_run},
+    config::{EncoderTraining, RunConfig},
     foreign::ForeignLosses,
     init::{self, Init},
     loss_scale::LossScale,
+    memory::values,
     record::{state_header, to_json, training_record},
     run::{Losses, parts, whole},
     task::{self, Samples, Task},
@@ -70,54 +73,26 @@ const GENERATOR: &str = "generator_fingerprint";
 impl EncoderTrainer {
     /// A fresh encoder against the generator of `model`; `samples` are shown on the sample sheets.
     ///
-    /// Errors: sizes that do not fit the generator, a perceptual loss without a discriminator in the model.
+    /// Errors: those of [`EncoderTrainer::check`], a task that the data do not fit, what files of other networks lack.
     pub fn new(config: EncoderTraining, model: Model, samples: Samples, device: Device) -> Result<Self> {
-        check_run(&config.run)?;
-        config.optimizer.check("optimizer")?;
-        let encoder = Styleformer::new(config.model.clone())?;
+        let encoder = Self::check(&config, &model, device)?;
         let task = config.task.clone().settled(&samples.labels, &config.model)?;
-        let g = &model.generator.config;
-        if (config.model.generator_size, config.model.style_dim) != (g.size, g.style_dim) {
-            let detail = format!(
-                "generator_size {} and style_dim {} for a generator of {} px and style_dim {}",
-                config.model.generator_size, config.model.style_dim, g.size, g.style_dim
-            );
-            return Err(bad_key("model", detail));
-        }
-        let part = config.run.batch / config.run.accumulate;
-        if config.loss.alignment > 0.0 && part < 3 {
-            let detail = format!("{part} at a time: the alignment loss compares three images at least");
-            return Err(bad_key("run.batch", detail));
-        }
-        if let Some(p) = config.progressive {
-            let last = p.start_images + p.every_images * config.model.n_styles().saturating_sub(2) as u64;
-            if p.every_images == 0 || last >= config.run.images {
-                let detail = format!("the last style is let go at image {last} of {}", config.run.images);
-                return Err(bad_key("progressive", detail));
-            }
-        }
         let size = config.model.image_size;
-        let adversary = match (&config.discriminator, config.loss.adversarial > 0.0) {
-            (Some(c), true) => Some(Adversary::new(c.clone(), &model, size, config.run.seed, device)?),
-            (None, true) => {
-                return Err(bad_key("loss.adversarial", "it needs a section [discriminator] with a kind"));
+        let adversary = match &config.discriminator {
+            Some(c) if config.loss.adversarial > 0.0 => {
+                Some(Adversary::new(c.clone(), &model, size, config.run.seed, device)?)
             }
             _ => None,
         };
         let precision = config.run.precision;
-        device.check_dtype(precision)?;
-        let features = match (&model.discriminator, config.loss.perceptual > 0.0) {
-            (Some((discriminator, params)), true) => {
+        let features = match &model.discriminator {
+            Some((discriminator, params)) if config.loss.perceptual > 0.0 => {
                 let params = params.to_dtype(precision, |_| false)?;
                 Some(DiscriminatorFeatures { discriminator: discriminator.clone(), params })
             }
-            (None, true) => {
-                let detail = "the generator's file holds no discriminator to take features from";
-                return Err(bad_key("loss.perceptual", detail));
-            }
             _ => None,
         };
-        let foreign = ForeignLosses::load(&config.loss, device)?;
+        let foreign = ForeignLosses::load(&config.loss, size, device)?;
         let mut params = Params::init(&encoder.specs(), config.run.seed, device)?;
         if config.train_decoder {
             for (name, value) in model.generator_params.iter() {
@@ -131,6 +106,7 @@ impl EncoderTrainer {
                 n.strip_prefix(DECODER).is_some_and(|n| !n.starts_with("noises.") && !n.starts_with("style."));
             decoder || trained.iter().any(|t| t == n)
         })?;
+        let adam = adam.laid_out("", &encoder.specs()).laid_out(DECODER, &model.generator.specs());
         let ema = params.clone();
         let frozen = model.generator_params.to_dtype(precision, Generator::keeps_f32)?;
         let scale = LossScale::new(precision, ["loss_scale", "skipped"]);
@@ -182,7 +158,7 @@ impl EncoderTrainer {
             taken.push("generator");
         }
         self.ema = self.params.clone();
-        Ok(self.init.insert(Init::new(file, model, &taken)))
+        Ok(self.init.insert(Init::new(file, model, &taken)?))
     }
 
     /// The generator's weights: those being trained, or the frozen ones.
@@ -192,6 +168,18 @@ impl EncoderTrainer {
 
     fn averaged(&self) -> &Params {
         if self.config.ema_half_life > 0.0 { &self.ema } else { &self.params }
+    }
+
+    /// A trained generator remembers the one that it was made from: that of `--init`, where it began with one.
+    fn with_lineage(&self, mut model: Model) -> Result<Model> {
+        if self.config.train_decoder {
+            let parents = match &self.init {
+                Some(init) if !init.lineage.is_empty() => init.lineage.clone(),
+                _ => self.model.lineage()?,
+            };
+            model.lineage = Lineage::made_from(&model.generator_params, &parents)?;
+        }
+        Ok(model)
     }
 
     /// The whole model with the averaged weights.
@@ -224,13 +212,22 @@ impl Trainer for EncoderTrainer {
         to_json(&self.config)
     }
 
+    fn parameters(&self) -> Vec<(&'static str, u64)> {
+        let mut parameters = vec![("encoder", values(&self.encoder.specs()))];
+        if self.config.train_decoder {
+            parameters.push(("generator", values(&self.model.generator.specs())));
+        }
+        parameters.extend(self.adversary.as_ref().map(|a| ("inversion discriminator", a.parameters())));
+        parameters
+    }
+
     fn label_maps(&self) -> bool {
         matches!(self.task, Task::Segmentation { .. })
     }
 
-    fn step(&mut self, step: u64, data: &StepData) -> Result<Losses> {
+    fn step(&mut self, at: Position, data: &StepData) -> Result<Losses> {
         let n = data.images.shape()[0];
-        let images_seen = step * self.config.run.batch as u64;
+        let Position { step, images: images_seen } = at;
         let p = self.params.leaves(|name| self.adam.updates(name));
         let styles = self.config.model.n_styles();
         let mut training = Training {
@@ -291,17 +288,21 @@ impl Trainer for EncoderTrainer {
         let (input, shown) = self.samples.inputs(&self.task, self.device)?;
         let made = self.model(&CheckpointHeader::default()).invert(&input)?.images.pool_area(size, size)?;
         let made = Picture::from_batch(&made.to_vec()?, size, size)?;
-        // Two triples a row: what was read, what was made of it, and how far that is from the source.
-        let triples = self.samples.pictures.iter().zip(shown).zip(&made).map(|((source, shown), made)| {
+        // What was read, what was made of it, and how far that is from the source, or the source itself.
+        let (read, last) = match self.task {
+            Task::Inversion {} => ("source", format!("difference x{DIFFERENCE_GAIN}")),
+            Task::Segmentation { .. } => ("label map", "source".to_string()),
+            Task::SuperResolution { .. } => ("small", "source".to_string()),
+        };
+        let mut sheet = Sheet::new([read, "made of it", &last]);
+        for ((source, shown), made) in self.samples.pictures.iter().zip(shown).zip(made) {
             let last = match self.task {
-                Task::Inversion {} => difference(source, made, DIFFERENCE_GAIN)?,
+                Task::Inversion {} => difference(source, &made, DIFFERENCE_GAIN)?,
                 _ => source.clone(),
             };
-            Ok(vec![shown, made.clone(), last])
-        });
-        let triples = triples.collect::<Result<Vec<_>>>()?;
-        let rows: Vec<Vec<Picture>> = triples.chunks(2).map(|pair| pair.concat()).collect();
-        Ok(sheet(&rows)?)
+            sheet.row("", [shown, made, last]);
+        }
+        Ok(sheet.render()?)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {
@@ -353,13 +354,13 @@ impl Trainer for EncoderTrainer {
             config: json!({ "training": training, task::KEY: self.task.record()? }),
             ..header.clone()
         };
-        self.model(&header).save(&path, FloatDtype::F32)?;
+        self.with_lineage(self.model(&header))?.save(&path, FloatDtype::F32)?;
         Ok(path)
     }
 
-    fn header(&self, step: u64) -> Result<CheckpointHeader> {
+    fn header(&self, at: Position) -> Result<CheckpointHeader> {
         let preset = self.config.model.preset_name().unwrap_or_default();
         let parts = (&self.config.run, &self.config.data);
-        state_header("swinstyleformer-training", preset, &self.config, parts, step)
+        state_header("swinstyleformer-training", preset, &self.config, parts, at)
     }
 }

@@ -120,7 +120,14 @@ impl EncoderTrainer {
             Ok(())
         };
         if let Some(features) = &self.features {
-            add("perceptual", l.perceptual, features.distance(inverted.made, inverted.source)?)?;
+            // A generator's discriminator may read larger images than the encoder.
+            let side = features.discriminator.config.size;
+            let seen = |images: &Tensor| images.resize_bilinear(side, side, false);
+            let distance = match side == self.config.model.image_size {
+                true => features.distance(inverted.made, inverted.source)?,
+                false => features.distance(&seen(inverted.made)?, &seen(inverted.source)?)?,
+            };
+            add("perceptual", l.perceptual, distance)?;
         }
         for (name, weight, term) in self.foreign.terms(inverted.made, inverted.source)? {
             add(name, weight, term)?;

@@ -7,10 +7,11 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use swinstyle_data::Picture;
-use swinstyle_weights::{Archive, FloatDtype, keep_last, latest};
+use swinstyle_data::{Dataset, Picture};
+use swinstyle_files::shown;
+use swinstyle_weights::{Archive, CheckpointHeader, FloatDtype, Skipped, keep_last, latest, put_aside};
 
-use super::{Event, Run, Trainer, Window};
+use super::{Event, Position, Run, Trainer, data::DataRecord, window::Window};
 use crate::{Result, TrainError, task};
 
 /// The file that a running training holds locked.
@@ -18,19 +19,48 @@ const LOCK: &str = ".lock";
 /// Beginning of the names of training-state files.
 const STATE: &str = "state-";
 
-/// A run's folder: `config.json`, `metrics.jsonl`, `samples/`, `checkpoints/` and the exported model.
+/// A run's folder: `config.json`, `data.json`, `metrics.jsonl`, `samples/`, `checkpoints/` and the exported model.
 pub(super) struct Folder {
     root: PathBuf,
-    /// The step that the run goes on with.
-    pub(super) first_step: u64,
+    /// Where the run goes on.
+    pub(super) first: Position,
+    /// Losses since the last line of metrics.
+    pub(super) window: Window,
+    data: DataRecord,
+    /// The step of the last sample grid.
+    sampled: Option<u64>,
     /// Locked as long as the run goes on; the system unlocks it when the process ends, however it ends.
     lock: Option<fs::File>,
 }
 
+/// Puts a damaged checkpoint aside, that a later one of its number finds its place free; says what was done.
+fn put_out_of_the_way(skipped: &Skipped) -> String {
+    let said = format!("skipped a checkpoint: {}", skipped.error);
+    // What the system does not let us read may be whole.
+    if !skipped.error.is_damage() {
+        return said;
+    }
+    match put_aside(&skipped.path) {
+        Ok(aside) => format!("{said}; it was put aside as {}", shown(&aside)),
+        Err(error) => format!("{said}; it stays where it is: {error}"),
+    }
+}
+
 impl Folder {
-    pub(super) fn open(run: &Run, trainer: &mut dyn Trainer, observe: &mut dyn FnMut(Event)) -> Result<Self> {
-        let root = run.folder.clone();
-        let mut this = Self { root, first_step: 0, lock: None };
+    pub(super) fn open(
+        run: &Run,
+        trainer: &mut dyn Trainer,
+        dataset: &Dataset,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let mut this = Self {
+            root: run.folder.clone(),
+            first: Position::default(),
+            window: Window::new(),
+            data: DataRecord::new(dataset),
+            sampled: None,
+            lock: None,
+        };
         this.lock_if_there()?;
         let found = match this.checkpoints().is_dir() {
             true => latest(&this.checkpoints(), STATE)?,
@@ -38,15 +68,25 @@ impl Folder {
         };
         match (run.resume, found) {
             (true, Some(found)) => {
+                this.take_lock()?;
                 for skipped in &found.skipped {
-                    observe(Event::Note(format!("skipped a checkpoint: {skipped}")));
+                    observe(Event::Note(put_out_of_the_way(skipped)));
                 }
                 let archive = Archive::read(&found.path)?;
-                this.check_same_model(trainer, &archive, &found.path, observe)?;
+                let header = this.check_same_model(trainer, &archive, &found.path, observe)?;
+                let changed = this.data.check(&archive, &header, run.data_changed)?;
+                changed.into_iter().for_each(|note| observe(Event::Note(note)));
                 trainer.load(&archive)?;
-                this.first_step = found.step;
+                this.first = Position { step: found.step, images: images_seen(&header, &found.path)? };
+                this.window = Window::load(&archive)?;
                 this.cut_metrics()?;
                 observe(Event::Note(format!("resumed from {}", found.path.display())));
+                let (shown, total) = (this.first.images, trainer.run_config().images);
+                if shown >= total {
+                    let note =
+                        format!("the run has shown {shown} images already; a larger run.images than {total} goes on");
+                    observe(Event::Note(note));
+                }
             }
             (true, None) => {
                 let detail = "there is no checkpoint to resume from; leave out --resume to start";
@@ -68,6 +108,7 @@ impl Folder {
         this.take_lock()?;
         let text = format!("{:#}\n", trainer.config_json()?);
         this.write_whole(&this.root.join("config.json"), text.as_bytes())?;
+        this.write_data()?;
         Ok(this)
     }
 
@@ -102,7 +143,7 @@ impl Folder {
     /// Whether the folder is empty, or holds only what a run writes before its first checkpoint.
     fn holds_no_work(&self) -> bool {
         let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-        let ours = ["config.json", "samples", "checkpoints"];
+        let ours = ["config.json", "data.json", "samples", "checkpoints"];
         let begun = |name: &str| ours.contains(&name) || name.starts_with('.');
         entries(&self.root).all(|e| e.file_name().to_str().is_some_and(begun))
             && ["samples", "checkpoints"].iter().all(|d| {
@@ -127,25 +168,26 @@ impl Folder {
         self.checkpoints().join(format!("{STATE}{step:08}.safetensors"))
     }
 
-    /// Another run length or output interval is fine on resuming; another model or data is not the same run.
+    /// Another run length, batch or output interval is fine on resuming; another model or task is not the same run. Where the data lie, and
+    /// how much of them is kept in memory, is nothing to the run; whether they changed is [`DataRecord::check`]'s.
     fn check_same_model(
         &self,
         trainer: &dyn Trainer,
         archive: &Archive,
         path: &Path,
         observe: &mut dyn FnMut(Event),
-    ) -> Result<()> {
+    ) -> Result<CheckpointHeader> {
         let Some(header) = archive.header()? else {
             return Err(TrainError::run(path, "is not a training state"));
         };
         let now = trainer.config_json()?;
-        for section in ["model", "data", task::KEY] {
+        for section in ["model", task::KEY] {
             if header.config.get(section) != now.get(section) {
                 let detail = format!("was trained with another [{section}]; give the run's own configuration");
                 return Err(TrainError::run(path, detail));
             }
         }
-        if header.architecture != trainer.header(0)?.architecture {
+        if header.architecture != trainer.header(Position::default())?.architecture {
             return Err(TrainError::run(path, format!("is the state of a {} run", header.architecture)));
         }
         if header.config != now {
@@ -153,7 +195,7 @@ impl Folder {
                 "the configuration differs from the checkpoint's; the new one holds from here on".into(),
             ));
         }
-        Ok(())
+        Ok(header)
     }
 
     /// Drops metrics of steps after the checkpoint: they will be made again.
@@ -164,7 +206,7 @@ impl Folder {
             .lines()
             .filter(|l| {
                 let step = serde_json::from_str::<Value>(l).ok().and_then(|v| v.get("step")?.as_u64());
-                step.is_some_and(|s| s <= self.first_step)
+                step.is_some_and(|s| s <= self.first.step)
             })
             .flat_map(|l| [l, "\n"])
             .collect();
@@ -175,19 +217,33 @@ impl Folder {
         Ok(swinstyle_weights::write_atomic(path, |w| w.write_all(bytes))?)
     }
 
-    pub(super) fn write_metrics(
-        &self,
-        step: u64,
-        window: &mut Window,
-        batch: u64,
-        observe: &mut dyn FnMut(Event),
-    ) -> Result<Vec<(String, f64)>> {
-        let seconds = window.since.elapsed().as_secs_f64().max(1e-9);
-        let images_per_second = (window.steps * batch) as f64 / seconds;
-        let losses: Vec<(String, f64)> = window.sums.iter().map(|(k, (s, n))| (k.to_string(), s / *n as f64)).collect();
+    /// What is to be said of the data at the start.
+    pub(super) fn data_notes(&self) -> Vec<String> {
+        self.data.notes()
+    }
+
+    /// The record of the data, with every file that was left out.
+    fn write_data(&self) -> Result<()> {
+        self.write_whole(&self.root.join("data.json"), format!("{:#}\n", self.data.json()).as_bytes())
+    }
+
+    /// Names files that turned out bad, or are gone, since the last call: each once.
+    pub(super) fn note_left_out(&mut self, dataset: &Dataset, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        let notes = self.data.renew(dataset);
+        if notes.is_empty() {
+            return Ok(());
+        }
+        notes.into_iter().for_each(|note| observe(Event::Note(note)));
+        self.write_data()
+    }
+
+    /// Ends the window with a line of metrics; returns its means.
+    pub(super) fn write_metrics(&mut self, at: Position, observe: &mut dyn FnMut(Event)) -> Result<Vec<(String, f64)>> {
+        let images_per_second = self.window.images_per_second();
+        let losses = self.window.means();
         let mut line = Map::new();
-        line.insert("step".into(), json!(step));
-        line.insert("images".into(), json!(step * batch));
+        line.insert("step".into(), json!(at.step));
+        line.insert("images".into(), json!(at.images));
         line.insert("images_per_second".into(), json!((images_per_second * 100.0).round() / 100.0));
         for (name, value) in &losses {
             line.insert(name.clone(), json!(value));
@@ -198,18 +254,23 @@ impl Folder {
             writeln!(f, "{}", Value::Object(line))
         };
         append().map_err(|e| TrainError::run(&path, format!("cannot be written: {e}")))?;
-        observe(Event::Metrics { images: step * batch, images_per_second, losses: losses.clone() });
-        *window = Window::new();
+        observe(Event::Metrics { step: at.step, images: at.images, images_per_second, losses: losses.clone() });
+        self.window = Window::new();
         Ok(losses)
     }
 
+    /// A sample grid, once a step.
     pub(super) fn write_samples(
-        &self,
+        &mut self,
         trainer: &mut dyn Trainer,
-        step: u64,
+        at: Position,
         observe: &mut dyn FnMut(Event),
     ) -> Result<()> {
-        self.write_picture(&format!("{step:08}"), &trainer.sample()?, observe)
+        if self.sampled == Some(at.step) {
+            return Ok(());
+        }
+        self.sampled = Some(at.step);
+        self.write_picture(&format!("{:08}", at.step), &trainer.sample()?, observe)
     }
 
     pub(super) fn write_picture(&self, name: &str, picture: &Picture, observe: &mut dyn FnMut(Event)) -> Result<()> {
@@ -222,20 +283,34 @@ impl Folder {
     pub(super) fn checkpoint(
         &self,
         trainer: &dyn Trainer,
-        step: u64,
+        at: Position,
         keep: usize,
         observe: &mut dyn FnMut(Event),
     ) -> Result<String> {
         let mut archive = Archive::new();
         trainer.save(&mut archive)?;
+        self.window.save(&mut archive);
+        self.data.save(&mut archive);
+        let step = at.step;
         let path = self.state_path(step);
         if let Err(error) = archive.check_finite() {
             return Err(TrainError::run(path, format!("was not written: {error}; {}", self.newest_good(step))));
         }
-        archive.set_header(&trainer.header(step)?);
+        archive.set_header(&trainer.header(at)?);
         archive.write(&path, FloatDtype::F32)?;
         keep_last(&self.checkpoints(), STATE, keep)?;
         observe(Event::Wrote { what: "checkpoint", path });
         Ok(self.last_good(step))
     }
+}
+
+/// Images that the run behind a training state has shown. A state that does not say so is from a time when every step had the batch of its
+/// configuration.
+fn images_seen(header: &CheckpointHeader, path: &Path) -> Result<u64> {
+    if header.images_seen > 0 || header.step == 0 {
+        return Ok(header.images_seen);
+    }
+    let batch = header.config.pointer("/run/batch").and_then(Value::as_u64);
+    let images = batch.and_then(|batch| batch.checked_mul(header.step));
+    images.ok_or_else(|| TrainError::run(path, "says neither how many images were shown nor its batch"))
 }

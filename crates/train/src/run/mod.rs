@@ -1,24 +1,44 @@
 //! The training loop that both trainings share: batches, metrics, samples, checkpoints, stopping and resuming.
+//!
+//! A run counts the images that it has shown. Schedules, samples, the order of the data and the end hang on that count, so that a run may go on
+//! with another batch; the steps are numbered on, for the random numbers and for what is done every few steps.
 
+mod data;
 mod folder;
+mod pace;
+mod training;
+mod window;
 
 use std::{
-    collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use serde_json::Value;
-use swinstyle_data::{Dataset, Loader, LoaderOptions, Picture};
+use swinstyle_data::Picture;
 use swinstyle_tensor::{Device, Tensor};
 use swinstyle_weights::{Archive, CheckpointHeader};
 
-use self::folder::Folder;
-use crate::{Result, TrainError, config::RunConfig};
+pub use self::training::train;
+use crate::{Result, config::RunConfig};
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Steps done.
+    pub step: u64,
+    /// Images shown, with repetition.
+    pub images: u64,
+}
+
+impl Position {
+    /// After another step on so many images.
+    pub(crate) fn after(self, batch: usize) -> Self {
+        Self { step: self.step + 1, images: self.images + batch as u64 }
+    }
+}
 
 /// What a training does in the loop of [`train`].
 pub trait Trainer {
@@ -30,12 +50,14 @@ pub trait Trainer {
     fn flip(&self) -> bool;
     /// The whole configuration, for the run folder and the checkpoints.
     fn config_json(&self) -> Result<Value>;
+    /// The networks that are trained, with the number of their values.
+    fn parameters(&self) -> Vec<(&'static str, u64)>;
     /// Whether its steps read label maps.
     fn label_maps(&self) -> bool {
         false
     }
-    /// Trains on one batch. Returns the losses by name, not yet read back from the device.
-    fn step(&mut self, step: u64, data: &StepData) -> Result<Losses>;
+    /// Trains on one batch at a position of the run. Returns the losses by name, not yet read back from the device.
+    fn step(&mut self, at: Position, data: &StepData) -> Result<Losses>;
     /// A picture of what it does to the first batch before it is trained on, if it does something.
     fn preview(&self, _images: &Tensor) -> Result<Option<Picture>> {
         Ok(None)
@@ -53,7 +75,7 @@ pub trait Trainer {
         None
     }
     /// What checkpoints say about model, data and progress.
-    fn header(&self, step: u64) -> Result<CheckpointHeader>;
+    fn header(&self, at: Position) -> Result<CheckpointHeader>;
 }
 
 /// What a training step is given.
@@ -72,6 +94,8 @@ pub struct Run {
     pub folder: PathBuf,
     /// Whether to go on from the newest whole checkpoint in it.
     pub resume: bool,
+    /// Whether to go on although the data are not those that the run began with.
+    pub data_changed: bool,
     /// Device of the training.
     pub device: Device,
 }
@@ -85,6 +109,27 @@ pub struct Stop {
     pub interrupted: Arc<AtomicBool>,
 }
 
+/// Why a training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// All its images were shown.
+    Finished,
+    /// The time that it was given is over.
+    TimeLimit,
+    /// It was told to stop.
+    Interrupted,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::TimeLimit => "time limit",
+            Self::Interrupted => "interrupted",
+        })
+    }
+}
+
 /// Progress, for a bar or a log.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -94,14 +139,40 @@ pub enum Event {
         images: u64,
         /// Images of the whole run.
         total_images: u64,
+        /// Different images of the data.
+        data_images: u64,
+        /// Files of the data that are left out.
+        left_out: u64,
+        /// The networks that are trained, with the number of their values.
+        parameters: Vec<(&'static str, u64)>,
     },
     /// Another step is done.
     Step {
         /// Images shown so far.
         images: u64,
     },
+    /// How fast it goes and how long it will take, measured on the steps so far; said twice.
+    Pace {
+        /// Images a second.
+        images_per_second: f64,
+        /// Seconds to the end of the run.
+        seconds_left: f64,
+        /// The most memory that the process has taken so far, in bytes, where the system tells.
+        memory: Option<u64>,
+    },
+    /// A sign of life between lines of metrics, every few seconds.
+    Progress {
+        /// Images shown so far.
+        images: u64,
+        /// Images a second since the last line of metrics.
+        images_per_second: f64,
+        /// Mean losses since the last line of metrics.
+        losses: Vec<(String, f64)>,
+    },
     /// A line of `metrics.jsonl` was written.
     Metrics {
+        /// Steps done.
+        step: u64,
         /// Images shown so far.
         images: u64,
         /// Images a second since the last line.
@@ -120,94 +191,13 @@ pub enum Event {
     Note(String),
     /// The loop is over.
     Stopped {
+        /// Steps done.
+        step: u64,
         /// Images shown.
         images: u64,
-        /// Why: "finished", "time limit", "interrupted".
-        why: &'static str,
+        /// Why.
+        reason: Reason,
     },
-}
-
-/// Runs a training until its images are shown or it is told to stop.
-///
-/// Errors: a folder that already holds a run (without `resume`) or none (with it), losses that are not finite, and
-/// whatever data, networks and files give. Whatever happens, checkpoints already written stay whole.
-pub fn train(
-    trainer: &mut dyn Trainer,
-    dataset: Arc<Dataset>,
-    run: &Run,
-    stop: &Stop,
-    observe: &mut dyn FnMut(Event),
-) -> Result<()> {
-    let config = trainer.run_config().clone();
-    let started = Instant::now();
-    let folder = Folder::open(run, trainer, observe)?;
-    let mut step = folder.first_step;
-    let batch = config.batch as u64;
-    let (seed, flip, label_maps) = (config.seed, trainer.flip(), trainer.label_maps());
-    let options = LoaderOptions { batch_size: config.batch, seed, flip, label_maps, ..Default::default() };
-    let size = dataset.size();
-    let mut loader = Loader::new(dataset, options)?;
-    loader.seek(step);
-    observe(Event::Started { images: step * batch, total_images: config.images });
-    let mut window = Window::new();
-    // One at the very start: whenever the process is killed, there is something whole to resume from.
-    let mut last_good = match step {
-        0 => folder.checkpoint(trainer, 0, config.keep, observe)?,
-        _ => folder.last_good(step),
-    };
-    let mut saved = Instant::now();
-    let total_steps = config.images.div_ceil(batch);
-    let due = |step: u64, every: u64| step * batch / every != step.saturating_sub(1) * batch / every;
-    let why = loop {
-        if step >= total_steps {
-            break "finished";
-        }
-        if stop.interrupted.load(Ordering::Relaxed) {
-            break "interrupted";
-        }
-        if stop.time_limit.is_some_and(|limit| started.elapsed() >= limit) {
-            break "time limit";
-        }
-        let data = loader.next_batch()?;
-        let images = Tensor::from_vec(data.images, &[config.batch, size, size, 3], run.device)?;
-        if step == 0
-            && let Some(picture) = trainer.preview(&images)?
-        {
-            folder.write_picture("augmentations", &picture, observe)?;
-        }
-        let losses = trainer.step(step, &StepData { images, labels: data.labels })?;
-        window.push(step, data.indices, losses);
-        step += 1;
-        observe(Event::Step { images: step * batch });
-        // Reading a loss back waits for the device: on a GPU only when a line is due.
-        if run.device == Device::Cpu || step.is_multiple_of(config.log_steps) {
-            window.read(&last_good)?;
-        }
-        if step.is_multiple_of(config.log_steps) {
-            let losses = folder.write_metrics(step, &mut window, batch, observe)?;
-            if let Some(remark) = trainer.remark(&losses) {
-                observe(Event::Note(remark));
-            }
-        }
-        if due(step, config.sample_images) {
-            window.read(&last_good)?;
-            folder.write_samples(trainer, step, observe)?;
-        }
-        if saved.elapsed().as_secs_f64() >= config.checkpoint_minutes * 60.0 && step < total_steps {
-            saved = Instant::now();
-            window.read(&last_good)?;
-            last_good = folder.checkpoint(trainer, step, config.keep, observe)?;
-        }
-    };
-    window.read(&last_good)?;
-    if step > folder.first_step {
-        folder.write_samples(trainer, step, observe)?;
-        folder.checkpoint(trainer, step, config.keep, observe)?;
-        let path = trainer.export(&run.folder, &trainer.header(step)?)?;
-        observe(Event::Wrote { what: "model", path });
-    }
-    observe(Event::Stopped { images: step * batch, why });
-    Ok(())
 }
 
 /// Losses of a step by name, not yet read back from the device.
@@ -227,43 +217,5 @@ pub(crate) fn whole<'a>(parts: impl Iterator<Item = &'a Tensor>) -> Result<Tenso
     match parts.collect::<Vec<_>>()[..] {
         [one] => Ok(one.clone()),
         ref several => Ok(Tensor::concat(several, 0)?),
-    }
-}
-
-/// Losses since the last line of metrics.
-struct Window {
-    /// Steps, the images of their batches, and their losses.
-    pending: Vec<(u64, Vec<u64>, Losses)>,
-    sums: BTreeMap<&'static str, (f64, u64)>,
-    steps: u64,
-    since: Instant,
-}
-
-impl Window {
-    fn new() -> Self {
-        Self { pending: Vec::new(), sums: BTreeMap::new(), steps: 0, since: Instant::now() }
-    }
-
-    fn push(&mut self, step: u64, indices: Vec<u64>, losses: Losses) {
-        self.steps += 1;
-        self.pending.push((step, indices, losses));
-    }
-
-    /// Reads the pending losses back, waiting once; the first that is not finite ends the run.
-    fn read(&mut self, last_good: &str) -> Result<()> {
-        let scalars: Vec<&Tensor> =
-            self.pending.iter().flat_map(|(_, _, losses)| losses.iter().map(|(_, t)| t)).collect();
-        let mut values = Tensor::to_vecs(&scalars)?.into_iter().map(|v| v.first().map_or(f64::NAN, |v| f64::from(*v)));
-        for (step, indices, losses) in self.pending.drain(..) {
-            for (loss, _) in losses {
-                let Some(value) = values.next() else { break };
-                if !value.is_finite() {
-                    return Err(TrainError::NotFinite { loss, value, step, indices, last_good: last_good.to_string() });
-                }
-                let sum = self.sums.entry(loss).or_insert((0.0, 0));
-                *sum = (sum.0 + value, sum.1 + 1);
-            }
-        }
-        Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! Whole trainings on a small scale.
 
+mod damaged;
+mod images;
+mod keys;
 mod runs;
 mod small;
 mod starting;

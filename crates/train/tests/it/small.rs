@@ -20,10 +20,10 @@ pub const PORTRAIT: usize = 16;
 pub const IMAGE: usize = 8;
 
 fn overrides(images: u64, of_kind: &[&str], more: &[&str]) -> Vec<String> {
-    let run =
-        ["run.batch=4", "run.log_steps=1", "run.sample_images=1000", "run.checkpoint_minutes=0", "data.count=100"];
+    let run = ["run.batch=4", "run.log_steps=1", "run.sample_images=1000", "run.checkpoint_minutes=0"];
+    let portraits = if more.contains(&"data.source=folder") { None } else { Some("data.count=100") };
     let length = format!("run.images={images}");
-    run.iter().chain(&[length.as_str()]).chain(of_kind).chain(more).map(|s| s.to_string()).collect()
+    run.iter().chain(&portraits).chain(&[length.as_str()]).chain(of_kind).chain(more).map(|s| s.to_string()).collect()
 }
 
 pub fn generator(images: u64, more: &[&str]) -> GeneratorTraining {
@@ -69,9 +69,14 @@ pub fn go(
     folder: &Path,
     resume: bool,
 ) -> Result<Vec<Event>, TrainError> {
-    let run = Run { folder: folder.to_path_buf(), resume, device: Device::Cpu };
+    let run = Run { folder: folder.to_path_buf(), resume, data_changed: false, device: Device::Cpu };
+    go_on(trainer, data, &run)
+}
+
+/// Trains as `run` says.
+pub fn go_on(trainer: &mut dyn Trainer, data: Arc<Dataset>, run: &Run) -> Result<Vec<Event>, TrainError> {
     let mut events = Vec::new();
-    train(trainer, data, &run, &Stop::default(), &mut |e| events.push(e))?;
+    train(trainer, data, run, &Stop::default(), &mut |e| events.push(e))?;
     Ok(events)
 }
 

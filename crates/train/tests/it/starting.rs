@@ -42,6 +42,7 @@ fn a_generator_starts_from_another_ones_weights_and_says_so_also_after_resuming(
     assert_eq!(init["file"], "first.safetensors");
     assert_eq!(init["images_seen"], 8);
     assert!(init["data"].as_str().unwrap().contains("avataaars"), "{init}");
+    assert_eq!(second.lineage().unwrap().ancestors(), [first.lineage().unwrap().own()]);
     // A model without a discriminator gives what it has.
     let mut bare = first.clone();
     bare.discriminator = None;
@@ -68,6 +69,16 @@ fn an_encoder_starts_from_another_ones_weights_with_the_decoder_where_it_is_trai
         let decoder = if train_decoder == "true" { &first } else { &g };
         assert!(near(&decoder.generator_params, &second.generator_params));
         assert_eq!(second.header.config["training"]["encoder"]["init"]["taken"][0], "encoder");
+        // A generator that was not trained is the one that it was; a trained one descends from what it began with.
+        let lineage = second.lineage().unwrap();
+        match train_decoder {
+            // At a rate of 0 it may still be the same weights, and then is its own parent.
+            "true" => {
+                let parent = first.lineage().unwrap().own().to_string();
+                assert!(lineage.own() == parent || lineage.ancestors()[0] == parent, "{lineage:?}");
+            }
+            _ => assert_eq!(lineage, g.lineage().unwrap()),
+        }
     }
 }
 

@@ -76,6 +76,7 @@ fn a_folder_of_maps_trains_like_the_portraits_it_was_written_from() {
         licence: String::new(),
         flip: true,
         memory_mib: 1,
+        max_broken: 0.5,
     };
     let (_, a) = trained(&drawn, &g, &dir.path().join("a")).unwrap();
     let (_, b) = trained(&folder, &g, &dir.path().join("b")).unwrap();
