@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use swinstyle_data::{
     Dataset, Picture,
     avatars::{Renderer, Style},
@@ -23,17 +23,18 @@ use swinstyle_train::{
         AblationConfig, AttributeClassifier, Attributes, ClassifierConfig, Examples, Heldout, Measures, Row, measure,
         time,
     },
-    config::{DataConfig, EncoderTraining, located},
+    config::{DataConfig, EncoderTraining},
 };
 use swinstyle_weights::{Archive, FloatDtype};
 
 use super::{
     Context,
     codes::make_folder,
-    train::{duration, follow, stop_on_signals},
+    train::{duration, follow},
 };
 use crate::{
     ablation::{Outcome, Report, curve},
+    interrupt::Interrupt,
     output::{Output, Status},
 };
 
@@ -55,9 +56,9 @@ pub(super) struct Ablate {
     /// Only these rows, by id; the others stay for another call.
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     rows: Vec<String>,
-    /// Folder to write; rows that are done there are not trained again, and one that was begun goes on.
-    #[arg(long, value_name = "DIR", default_value = "out/ablation")]
-    out: PathBuf,
+    /// Folder to write, by default out/ and the configuration's name; rows that are done there are not trained again, and one that was begun goes on.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Stop cleanly with a checkpoint after this time, such as 90s, 30m or 2h; the same command goes on.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     time_limit: Option<Duration>,
@@ -82,7 +83,10 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
     let generator = Model::load(&config.generator, device)?;
     for (row, seed, training) in &plan {
         EncoderTrainer::new(training.clone(), generator.clone(), Samples::default(), device)
-            .map_err(|e| located(&config.base, &config.overrides(row, *seed), e))
+            .map_err(|e| match config.source(row, *seed) {
+                Ok(source) => source.located(e),
+                Err(_) => e,
+            })
             .with_context(|| format!("row `{}`, seed {seed}", row.id))?;
     }
     let first = &plan[0].2;
@@ -101,12 +105,14 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
     if let Some((row, ..)) = plan.iter().find(|(.., t)| !t.task.is_inversion()) {
         bail!("row `{}`: [task]: an ablation compares inversions", row.id);
     }
-    make_folder(&args.out)?;
+    let out = args.out.clone().unwrap_or_else(|| Path::new("out").join(args.config.file_stem().unwrap_or_default()));
+    make_folder(&out)?;
     let data = first.data.open(size)?;
-    let stop = stop_on_signals()?;
-    let Some(judge) = classifier(&config, &data, size, &args.out, &stop, context.output, device)? else {
+    let interrupt = Interrupt::watch()?;
+    let stop = Stop { time_limit: None, interrupted: interrupt.flag.clone() };
+    let Some(judge) = classifier(&config, &data, size, &out, &stop, context.output, device)? else {
         context.output.note("stopped before the classifier was trained; the same command starts again");
-        return Ok(Status::Done);
+        return Ok(interrupt.status());
     };
     let renderer = Renderer::new(&Style::named(style)?, size)?;
     let examples = Examples::new(&renderer, config.heldout, &judge, device)?;
@@ -115,9 +121,9 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
 
     let fingerprint = generator.generator_params.fingerprint()?;
     let mut report = Report::new(&config, &examples, SHOWN, device);
-    let mut models = Vec::new();
+    let (mut models, mut status) = (Vec::new(), Status::Done);
     for (number, (row, seed, training)) in plan.iter().enumerate() {
-        let folder = args.out.join("rows").join(&row.id).join(format!("seed-{seed}"));
+        let folder = out.join("rows").join(&row.id).join(format!("seed-{seed}"));
         let key = Key {
             training: training.clone(),
             generator: fingerprint.clone(),
@@ -132,8 +138,13 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
                 context.output.note(format_args!("row {} of {}: {}, seed {seed}", number + 1, plan.len(), row.name));
                 let left = args.time_limit.map(|limit| limit.saturating_sub(started.elapsed()));
                 let stop = Stop { time_limit: left, ..stop.clone() };
-                if !trained(training, &generator, &data, &folder, &stop, context.output, device)? {
+                let mut tags = Map::new();
+                tags.insert("row".into(), row.id.as_str().into());
+                tags.insert("seed".into(), (*seed).into());
+                let training = Training { config: training, generator: &generator, data: &data, folder: &folder, tags };
+                if !training.run(&stop, &interrupt, context.output, device)? {
                     context.output.note("stopped; the same command goes on from here");
+                    status = interrupt.status();
                     break;
                 }
                 let measures = measure(&model(&folder, device)?, &examples, &judge)?;
@@ -145,17 +156,17 @@ pub(super) fn run(context: &Context, args: Ablate) -> Result<Status> {
         let newest = &models[models.len() - 1..];
         let (shown, ms) = (shown(&newest[0], &examples, size, device)?, time(newest, &examples)?[0]);
         report.add(Outcome { row, measures, ms, curve: curve(&folder.join("metrics.jsonl"))?, shown });
-        report.write(&args.out)?;
+        report.write(&out)?;
     }
     report.set_times(&time(&models, &examples)?);
-    report.write(&args.out)?;
+    report.write(&out)?;
     let o = context.output;
     o.line(report.table())?;
     for file in Report::FILES {
-        o.line(args.out.join(file).display())?;
+        o.line(out.join(file).display())?;
     }
     o.document(&report.document())?;
-    Ok(Status::Done)
+    Ok(status)
 }
 
 /// The classifier of the output folder, trained when there is none; nothing if it was interrupted.
@@ -207,14 +218,19 @@ struct Key {
     classifier: ClassifierConfig,
 }
 
+/// How rows are measured: a result of another number is measured anew. 1 is SSIM of images in [0, 1]; results before it have no number.
+const MEASURED_BY: u32 = 1;
+
 /// A row that is done.
 #[derive(Debug, Serialize, Deserialize)]
 struct Finished {
+    #[serde(default)]
+    measured_by: u32,
     key: Key,
     measures: Measures,
 }
 
-/// The numbers of a row that is done.
+/// The numbers of a row that is done; none of a row that was measured in another way, whose model stands.
 fn done(folder: &Path, key: &Key) -> Result<Option<Measures>> {
     let path = folder.join(RESULT);
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
@@ -225,11 +241,12 @@ fn done(folder: &Path, key: &Key) -> Result<Option<Measures>> {
             folder.display()
         );
     }
-    Ok(Some(finished.measures))
+    Ok((finished.measured_by == MEASURED_BY).then_some(finished.measures))
 }
 
 fn write_result(folder: &Path, key: &Key, measures: &Measures) -> Result<()> {
-    let text = format!("{:#}\n", json!(Finished { key: key.clone(), measures: measures.clone() }));
+    let text =
+        format!("{:#}\n", json!(Finished { measured_by: MEASURED_BY, key: key.clone(), measures: measures.clone() }));
     Ok(write_atomic(&folder.join(RESULT), text.as_bytes())?)
 }
 
@@ -237,28 +254,33 @@ fn model(folder: &Path, device: Device) -> Result<Model> {
     Ok(Model::load(folder.join("model.safetensors"), device)?)
 }
 
-/// Trains a row or goes on with it; returns whether it came to its end.
-fn trained(
-    training: &EncoderTraining,
-    generator: &Model,
-    data: &Arc<Dataset>,
-    folder: &Path,
-    stop: &Stop,
-    output: Output,
-    device: Device,
-) -> Result<bool> {
-    let whole = |images: u64| images >= training.run.images;
-    if folder.join("model.safetensors").exists() && whole(model(folder, device)?.header.images_seen) {
-        return Ok(true);
+/// The training of a row with a seed.
+struct Training<'a> {
+    config: &'a EncoderTraining,
+    generator: &'a Model,
+    data: &'a Arc<Dataset>,
+    folder: &'a Path,
+    /// What `--json` says of it in every object.
+    tags: Map<String, Value>,
+}
+
+impl Training<'_> {
+    /// Trains it or goes on with it; returns whether it came to its end.
+    fn run(self, stop: &Stop, interrupt: &Interrupt, output: Output, device: Device) -> Result<bool> {
+        let Self { config, generator, data, folder, tags } = self;
+        let whole = |images: u64| images >= config.run.images;
+        if folder.join("model.safetensors").exists() && whole(model(folder, device)?.header.images_seen) {
+            return Ok(true);
+        }
+        let samples = Samples::take(data, &config.task)?;
+        let mut trainer = EncoderTrainer::new(config.clone(), generator.clone(), samples, device)?;
+        // A row that was killed before its first checkpoint begins anew.
+        let states = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
+        let resume = states.map(|e| e.file_name()).any(|name| name.as_encoded_bytes().starts_with(b"state-"));
+        let run = Run { folder: folder.to_path_buf(), resume, data_changed: false, device };
+        let (images, _) = follow(output, &mut trainer, Arc::clone(data), &run, stop, interrupt, tags)?;
+        Ok(whole(images))
     }
-    let samples = Samples::take(data, &training.task)?;
-    let mut trainer = EncoderTrainer::new(training.clone(), generator.clone(), samples, device)?;
-    // A row that was killed before its first checkpoint begins anew.
-    let states = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
-    let resume = states.map(|e| e.file_name()).any(|name| name.as_encoded_bytes().starts_with(b"state-"));
-    let run = Run { folder: folder.to_path_buf(), resume, device };
-    let images = follow(output, &mut trainer, Arc::clone(data), &run, stop)?;
-    Ok(whole(images))
 }
 
 /// The first examples as the model makes them.

@@ -11,7 +11,10 @@ use swinstyle_data::{
 };
 
 use super::Context;
-use crate::output::{Status, Usage};
+use crate::{
+    batch::Shown,
+    output::{Status, Usage},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -46,13 +49,14 @@ pub(super) struct Avatars {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    out: &'a PathBuf,
+    out: Shown<'a>,
     style: &'a str,
     size: usize,
     split: Split,
     seed: u64,
-    #[serde(flatten)]
-    summary: &'a Summary,
+    images: u64,
+    images_with_unseen_variants: u64,
+    manifest: Shown<'a>,
     seconds: f64,
 }
 
@@ -86,14 +90,25 @@ fn avatars(context: &Context, args: Avatars) -> Result<Status> {
         summary.images,
         options.style,
         options.size,
-        options.out.display(),
+        Shown(&options.out),
     ))?;
     if options.split == Split::Heldout {
         let unseen = summary.images_with_unseen_variants;
         context.output.line(format_args!("{unseen} of them hold a variant that no training portrait has"))?;
     }
     let DatasetOptions { out, style, size, split, seed, .. } = &options;
-    let report = Report { out, style, size: *size, split: *split, seed: *seed, summary: &summary, seconds };
+    let Summary { images, images_with_unseen_variants, manifest } = &summary;
+    let report = Report {
+        out: Shown(out),
+        style,
+        size: *size,
+        split: *split,
+        seed: *seed,
+        images: *images,
+        images_with_unseen_variants: *images_with_unseen_variants,
+        manifest: Shown(manifest),
+        seconds,
+    };
     context.output.document(&report)?;
     Ok(Status::Done)
 }

@@ -1,18 +1,16 @@
 //! `swinstyle demo`: held-out portraits, inverted, on one page.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+mod page;
+
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Result;
 use clap::Args;
-use maud::{Markup, html};
 use serde_json::json;
 use swinstyle_data::{
     LabelMap, Picture,
     avatars::{Portrait, Renderer, Split, Style},
-    picture::{difference, mse, psnr, psnr_from_mse, sheet, ssim, write_atomic, write_png},
+    picture::{Sheet, difference, mse, psnr, psnr_from_mse, ssim, write_atomic, write_png},
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor};
@@ -21,20 +19,19 @@ use swinstyle_weights::Array;
 use super::{
     Context,
     codes::{make_folder, upload},
-    invert::{BATCH, DIFFERENCE_GAIN, encoder_size, invert},
+    invert::{BATCH, DIFFERENCE_GAIN, encoder_size, invert, triple},
     model::ModelFile,
-    showcase::{EDITS, edited, faces},
+    showcase::{self, edited, faces},
 };
 use crate::{
     output::{Output, Status},
-    page::whole_page,
+    text::{count, grouped},
 };
 
 /// Training portraits behind the mean image that the baseline is.
 const BASELINE_PORTRAITS: u64 = 1000;
-/// Triples shown on the grid, and in a row of it.
-const SHOWN: usize = 24;
-const TRIPLES_A_ROW: usize = 3;
+/// Portraits shown.
+const SHOWN: usize = 18;
 /// Portraits that are edited, and whose label maps become faces.
 const EXTRAS: usize = 4;
 
@@ -66,6 +63,27 @@ struct Row {
     mse: f64,
     ssim: f64,
     baseline_psnr: f64,
+}
+
+/// One portrait as it is shown.
+struct Shown {
+    name: String,
+    source: Picture,
+    made: Picture,
+    difference: Picture,
+    psnr: f64,
+}
+
+impl Shown {
+    fn of((i, row): (usize, &Row)) -> Result<Self> {
+        Ok(Self {
+            name: format!("Portrait {}", i + 1),
+            source: row.source.clone(),
+            made: row.made.clone(),
+            difference: difference(&row.source, &row.made, DIFFERENCE_GAIN)?,
+            psnr: row.psnr,
+        })
+    }
 }
 
 /// Means over rows.
@@ -104,7 +122,7 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
 
     let mut rows: Vec<Row> = Vec::new();
     let mut seconds = 0.0;
-    let mut progress = context.output.progress(args.images, "portraits");
+    let mut progress = context.output.progress(args.images, "held-out portraits inverted");
     let indices: Vec<u64> = (0..args.images).collect();
     for chunk in indices.chunks(BATCH) {
         let portraits: Vec<Portrait> =
@@ -142,24 +160,25 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
     let all = Means::of(rows.iter());
     let parts = [Means::of(rows.iter().filter(|r| !unseen(r))), Means::of(rows.iter().filter(unseen))];
     let ms_per_image = seconds * 1e3 / rows.len() as f64;
-    let triples = rows
-        .iter()
-        .take(SHOWN)
-        .map(|r| Ok([r.source.clone(), r.made.clone(), difference(&r.source, &r.made, DIFFERENCE_GAIN)?]));
-    let triples = triples.collect::<Result<Vec<_>>>()?;
-    let grid: Vec<Vec<Picture>> = triples.chunks(TRIPLES_A_ROW).map(|t| t.concat()).collect();
-    write_png(&args.out.join("grid.png"), &sheet(&grid)?)?;
+    let shown = rows.iter().enumerate().take(SHOWN).map(Shown::of).collect::<Result<Vec<_>>>()?;
+    let mut grid = Sheet::new(triple());
+    for s in &shown {
+        let pictures = [&s.source, &s.made, &s.difference].map(Picture::clone);
+        grid.row(format!("{}  {:.1} dB", s.name, s.psnr), pictures);
+    }
+    write_png(&args.out.join("grid.png"), &grid.render()?)?;
 
-    let shown = &rows[..rows.len().min(EXTRAS)];
+    let extras = &rows[..rows.len().min(EXTRAS)];
     let picture = Renderer::new(&style, model.generator.config.size)?;
-    let sources = shown.iter().map(|r| picture.render(&r.portrait)).collect::<Result<Vec<_>, _>>()?;
-    let edits: Vec<(&Picture, &Array)> = sources.iter().zip(shown.iter().map(|r| &r.code)).collect();
-    write_png(&args.out.join("edited.png"), &edited(context.output, &model, &edits, device)?)?;
-    let maps = shown.iter().map(|r| renderer.mask(&r.portrait)).collect::<Result<Vec<_>, _>>()?;
+    let sources = extras.iter().map(|r| picture.render(&r.portrait)).collect::<Result<Vec<_>, _>>()?;
+    let edits: Vec<(&Picture, &Array)> = sources.iter().zip(extras.iter().map(|r| &r.code)).collect();
+    let edited = edited(context.output, &model, &edits, device)?;
+    write_png(&args.out.join("edited.png"), &edited.sheet()?)?;
+    let maps = extras.iter().map(|r| renderer.mask(&r.portrait)).collect::<Result<Vec<_>, _>>()?;
     let portraits: Vec<(&Picture, LabelMap)> = sources.iter().zip(maps).collect();
     let faces = faces(context.output, &model, &portraits, device)?;
     if let Some(faces) = &faces {
-        write_png(&args.out.join("faces.png"), &faces.sheet)?;
+        write_png(&args.out.join("faces.png"), &faces.table.sheet()?)?;
     }
 
     let metrics = json!({
@@ -180,19 +199,45 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
         "face_from_segmentation_psnr": faces.as_ref().map(|f| f.psnr),
     });
     write_atomic(&args.out.join("metrics.json"), format!("{metrics:#}\n").as_bytes())?;
-    let page = page(&model, &path, &style, &args, &all, &parts, ms_per_image, &device.to_string(), faces.is_some());
-    write_atomic(&args.out.join("index.html"), page.into_string().as_bytes())?;
+    let header = &model.header;
+    let told = page::Told {
+        shown: &shown,
+        all: &all,
+        seen: &parts[0],
+        unseen: &parts[1],
+        nearest: nearest.map(|psnr| (args.nearest, psnr)),
+        ms_per_image,
+        device: device.to_string(),
+        edited: &edited,
+        faces: faces.as_ref().map(|f| &f.table),
+        made_with: [
+            format!(
+                "Model {}: {}, {} training images, seed {}.",
+                path.file_name().unwrap_or_default().display(),
+                header.architecture,
+                grouped(header.images_seen),
+                header.seed
+            ),
+            format!("Portraits: style {}, seed {}, split heldout.", style.name(), args.seed),
+            style.attribution().to_string(),
+        ],
+    };
+    write_atomic(&args.out.join("index.html"), page::page(&told)?.into_string().as_bytes())?;
 
     let o = context.output;
     o.line(format_args!(
-        "{} held-out portraits inverted on {device}: PSNR {:.2} dB (mean training image {:.2} dB), SSIM {:.3}, {ms_per_image:.1} ms an image",
-        all.images, all.psnr, all.baseline_psnr, all.ssim
+        "{} inverted on {device}: PSNR {:.2} dB (mean training image {:.2} dB), SSIM {:.3}, {ms_per_image:.1} ms an image",
+        count(all.images as u64, "held-out portrait"), all.psnr, all.baseline_psnr, all.ssim
     ))?;
     if let Some(psnr) = nearest {
-        o.line(format_args!("the nearest of {} training portraits: {psnr:.2} dB", args.nearest))?;
+        o.line(format_args!("the nearest of {}: {psnr:.2} dB", count(args.nearest, "training portrait")))?;
     }
     if let Some(faces) = &faces {
-        o.line(format_args!("{} faces from their label maps alone: {:.2} dB", shown.len(), faces.psnr))?;
+        o.line(format_args!(
+            "{} from their label maps alone: {:.2} dB",
+            count(extras.len() as u64, "face"),
+            faces.psnr
+        ))?;
     }
     let files = ["grid.png", "edited.png", "faces.png", "index.html", "metrics.json"];
     for file in files.iter().filter(|f| **f != "faces.png" || faces.is_some()) {
@@ -205,7 +250,7 @@ pub(super) fn run(context: &Context, args: Demo) -> Result<Status> {
 /// The mean of training portraits, `[H, W, 3]` in [−1, 1]: what a reconstruction must beat.
 fn mean_image(renderer: &Renderer, output: Output) -> Result<Vec<f32>> {
     let mut sum = vec![0.0_f64; renderer.size() * renderer.size() * 3];
-    let mut progress = output.progress(BASELINE_PORTRAITS, "training portraits for the baseline");
+    let mut progress = output.progress(BASELINE_PORTRAITS, "training portraits drawn for their mean");
     for i in 0..BASELINE_PORTRAITS {
         let picture = renderer.render(&Portrait::sample(renderer.style(), 0, i, Split::Train))?;
         for (s, v) in sum.iter_mut().zip(picture.to_f32()) {
@@ -229,7 +274,7 @@ fn nearest_psnr(renderer: &Renderer, rows: &[Row], count: u64, output: Output) -
     };
     let (sources, of_sources) = flat(&mut rows.iter().map(|r| &r.source))?;
     let mut least = vec![f64::INFINITY; rows.len()];
-    let mut progress = output.progress(count, "training portraits");
+    let mut progress = output.progress(count, "training portraits compared with");
     for first in (0..count).step_by(BLOCK as usize) {
         let block = first..count.min(first + BLOCK);
         let portraits = block.map(|i| renderer.render(&Portrait::sample(renderer.style(), 0, i, Split::Train)));
@@ -246,53 +291,4 @@ fn nearest_psnr(renderer: &Renderer, rows: &[Row], count: u64, output: Output) -
     }
     progress.finish();
     Ok(least.iter().map(|d| psnr_from_mse(d.max(0.0) / length as f64)).sum::<f64>() / rows.len() as f64)
-}
-
-fn page(
-    model: &Model,
-    path: &Path,
-    style: &Style,
-    args: &Demo,
-    all: &Means,
-    [seen, unseen]: &[Means; 2],
-    ms_per_image: f64,
-    device: &str,
-    faces: bool,
-) -> Markup {
-    let row = |name: &str, m: &Means| {
-        html! {
-            tr {
-                td { (name) } td { (m.images) } td { (format!("{:.2}", m.psnr)) } td { (format!("{:.2}", m.baseline_psnr)) }
-                td { (format!("{:.4}", m.mse)) } td { (format!("{:.3}", m.ssim)) }
-            }
-        }
-    };
-    let h = &model.header;
-    let body = html! {
-        h1 { "Inverted portraits" }
-        p.lead { "Portraits that no training saw, each beside what SwinStyleformer and StyleGAN2 made of it and the difference (amplified " (DIFFERENCE_GAIN) " times)." }
-        img src="grid.png" alt="Triples of source, reconstruction and difference";
-        table {
-            tr { th { "portraits" } th { "count" } th { "PSNR (dB)" } th { "mean image (dB)" } th { "MSE" } th { "SSIM" } }
-            (row("all", all))
-            (row("of variants seen in training", seen))
-            (row("with a variant never seen", unseen))
-        }
-        p { "“Mean image” is the PSNR of the mean training image in the reconstruction's place. MSE and SSIM are of images in [−1, 1]. One image takes "
-            (format!("{ms_per_image:.1}")) " ms on " (device) " at batch " (BATCH) "." }
-        h2 { "Edited" }
-        p.lead { "The portrait, its inversion, then its code moved along the directions of " (EDITS.join(" and ")) ": darker and lighter." }
-        img src="edited.png" alt="Rows of source, inversion and edits";
-        @if faces {
-            h2 { "Faces from label maps" }
-            p.lead { "A label map, what its encoder makes of it, the same with random fine layers, and the portrait that the map is of: its colours are not in the map." }
-            img src="faces.png" alt="Rows of label map, answers and portrait";
-        }
-        footer {
-            p { "Model " code { (path.file_name().unwrap_or_default().to_string_lossy()) } ": " (h.architecture) ", " (h.images_seen)
-                " training images, seed " (h.seed) ". Portraits: style " (style.name()) ", seed " (args.seed) ", split heldout." }
-            p { (style.attribution()) }
-        }
-    };
-    whole_page("inverted portraits", body)
 }

@@ -1,14 +1,15 @@
 //! `swinstyle directions`: finds directions of editing and writes them as files.
 
-use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+use std::{ops::Range, path::PathBuf};
 
-use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
 use swinstyle_data::{
     Picture,
     avatars::{Attributes, PortraitSet, Renderer, Split, Style},
 };
+use swinstyle_files::safe_name;
 use swinstyle_models::{
     Model,
     edit::{Boundary, Direction, ganspace, sefa},
@@ -17,11 +18,16 @@ use swinstyle_tensor::{Device, Tensor};
 
 use super::{
     Context,
-    codes::{check_layers, layers, make_folder, upload},
+    attributes::{Attribute, attribute, default_attributes, lopsided},
+    codes::{check_layers, layers, upload},
     invert::{BATCH, encoder_size},
     model::ModelFile,
+    numbers,
 };
-use crate::output::{Output, Status, Usage};
+use crate::{
+    batch::{Batch, Force, Names, Outputs, Shown},
+    output::{Output, Status, one_line},
+};
 
 /// Ridge of a boundary, unless another is asked for.
 const RIDGE: f64 = 3.0;
@@ -33,10 +39,11 @@ const HELD_OUT: usize = 5;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// The directions that change chosen layers most, from the weights alone (SeFa).
-    Sefa(Unsupervised),
+    Sefa(Sefa),
     /// The principal components of w (GANSpace).
     Ganspace(Unsupervised),
-    /// Boundaries between portraits with and without an attribute (InterFaceGAN), with what they reach.
+    /// Boundaries between codes of portraits with and without an attribute, with what they reach: Fisher's discriminant, or InterFaceGAN's
+    /// support vector machine.
     Attributes(Labelled),
 }
 
@@ -47,9 +54,11 @@ pub(super) struct Common {
     /// Layers to move, such as 2-7; without it all.
     #[arg(long, value_name = "RANGE", value_parser = layers)]
     layers: Option<Range<usize>>,
-    /// Folder to write: a file a direction.
+    /// Folder to write: NAME.safetensors a direction.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +68,25 @@ pub(super) struct Unsupervised {
     /// Directions to write, the strongest first.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sefa {
+    #[command(flatten)]
+    unsupervised: Unsupervised,
+    /// As the code that SeFa's authors published: the rows of the weights are brought to length 1 first, and the last layer is its layer
+    /// to RGB. Without it the paper's formula.
+    #[arg(long)]
+    normalise: bool,
+}
+
+/// How a boundary is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// Fisher's discriminant with a ridge, moved along in the metric of standardised codes.
+    Fisher,
+    /// A linear support vector machine (C = 1) and its normal, as InterFaceGAN has it.
+    Svm,
 }
 
 #[derive(Debug, Args)]
@@ -78,83 +106,28 @@ pub(super) struct Labelled {
     /// Seed of the portraits.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Ridge on standardised codes: large moves along the difference of the means, small along the sharpest boundary.
-    #[arg(long, default_value_t = RIDGE)]
+    /// How the boundary is found.
+    #[arg(long, value_enum, default_value_t = Method::Fisher)]
+    method: Method,
+    /// `fisher`: ridge on standardised codes. Large moves along the difference of the means, small along the sharpest boundary.
+    #[arg(long, default_value_t = RIDGE, allow_hyphen_values = true, value_parser = numbers::ridge)]
     ridge: f64,
 }
 
-/// A question about a portrait.
-#[derive(Debug, Clone, PartialEq)]
-struct Attribute {
-    name: String,
-    part: String,
-    variants: Vec<String>,
-}
-
-fn attribute(text: &str) -> Result<Attribute, String> {
-    let bad = || format!("`{text}` is not NAME:COMPONENT, NAME:COMPONENT=VARIANT,... or NAME:COLOUR");
-    let (name, rest) = text.split_once(':').ok_or_else(bad)?;
-    let (part, variants) = rest.split_once('=').unwrap_or((rest, ""));
-    if name.is_empty() || part.is_empty() || name.contains(['/', '\\']) {
-        return Err(bad());
-    }
-    let variants = variants.split(',').filter(|v| !v.is_empty()).map(str::to_string).collect();
-    Ok(Attribute { name: name.into(), part: part.into(), variants })
-}
-
-impl Attribute {
-    /// The answer for every portrait; none where the question makes no sense (the colour of absent hair).
-    ///
-    /// Errors: a part that the style does not have.
-    fn labels(&self, portraits: &[Attributes]) -> Result<Vec<Option<bool>>> {
-        if portraits.iter().any(|a| a.components.contains_key(&self.part)) {
-            let label = |a: &Attributes| {
-                let variant = a.components.get(&self.part)?;
-                Some(match (variant, self.variants.is_empty()) {
-                    (variant, true) => variant.is_some(),
-                    (Some(variant), false) => self.variants.contains(variant),
-                    (None, false) => false,
-                })
-            };
-            return Ok(portraits.iter().map(label).collect());
+impl Labelled {
+    fn fit(&self, codes: &[f32], labels: &[bool]) -> swinstyle_models::Result<Boundary> {
+        match self.method {
+            Method::Fisher => Boundary::fisher(codes, labels, self.ridge),
+            Method::Svm => Boundary::svm(codes, labels),
         }
-        let lightness: Vec<Option<f64>> = portraits.iter().map(|a| luma(a.colors.get(&self.part)?)).collect();
-        let mut known: Vec<f64> = lightness.iter().flatten().copied().collect();
-        if known.is_empty() || !self.variants.is_empty() {
-            let parts: Vec<&String> =
-                portraits.first().map(|a| a.components.keys().chain(a.colors.keys()).collect()).unwrap_or_default();
-            bail!(Usage(format!(
-                "--attribute {}: the portraits have no part `{}` but {parts:?}",
-                self.name, self.part
-            )));
-        }
-        known.sort_by(f64::total_cmp);
-        let middle = known[known.len() / 2];
-        Ok(lightness.into_iter().map(|l| l.map(|l| l >= middle)).collect())
     }
-}
-
-/// Rec. 709 luma of `#rrggbb`.
-fn luma(color: &str) -> Option<f64> {
-    let value = u32::from_str_radix(color.strip_prefix('#')?, 16).ok()?;
-    let channel = |shift: u32| f64::from(value >> shift & 0xFF);
-    Some(0.2126 * channel(16) + 0.7152 * channel(8) + 0.0722 * channel(0))
-}
-
-/// Every part that is sometimes absent, and every colour.
-fn default_attributes(portraits: &[Attributes]) -> Vec<Attribute> {
-    let mut parts: BTreeMap<&String, ()> = BTreeMap::new();
-    for a in portraits {
-        parts.extend(a.components.iter().filter(|(_, v)| v.is_none()).map(|(k, _)| (k, ())));
-        parts.extend(a.colors.keys().map(|k| (k, ())));
-    }
-    parts.into_keys().map(|p| Attribute { name: p.clone(), part: p.clone(), variants: Vec::new() }).collect()
 }
 
 pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     let device = context.device()?;
     let common = match &command {
-        Command::Sefa(a) | Command::Ganspace(a) => &a.common,
+        Command::Sefa(a) => &a.unsupervised.common,
+        Command::Ganspace(a) => &a.common,
         Command::Attributes(a) => &a.common,
     };
     let path = common.model.locate()?;
@@ -162,26 +135,57 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
     let range = common.layers.clone().unwrap_or(0..model.generator.config.n_styles());
     check_layers(&model, "--layers", &range)?;
     let found = match &command {
-        Command::Sefa(a) => sefa(&model, &range, usize::from(a.count))?,
+        Command::Sefa(a) => sefa(&model, &range, usize::from(a.unsupervised.count), a.normalise)?,
         Command::Ganspace(a) => ganspace(&model, &range, usize::from(a.count))?,
         Command::Attributes(a) => from_labels(context.output, &model, &range, a, device)?,
     };
-    make_folder(&common.out)?;
-    let mut documents = Vec::new();
+    let mut batch = Batch::of(context.output, "directions", Vec::new(), &common.out, &common.force)?;
+    batch.outputs.uses(&path);
+    let (mut documents, mut names) = (Vec::new(), Names::default());
     for direction in &found {
-        let file = common.out.join(format!("{}.safetensors", direction.about.name));
-        direction.write(&file)?;
-        let said = |(key, value): (&String, &Value)| match value.as_f64() {
-            Some(number) => format!("{} {number:.3}", key.replace('_', " ")),
-            None => format!("{} {value}", key.replace('_', " ")),
-        };
-        let measured: Vec<String> = direction.about.measured.iter().map(said).collect();
-        context.output.line(format_args!("{}  {}", file.display(), measured.join(", ")))?;
-        documents.push(json!({ "file": file, "about": direction.about }));
+        let name = names.claim(&safe_name(&direction.about.name));
+        match write(direction, &name, &mut batch.outputs) {
+            Ok(file) => {
+                context.output.line(format_args!("{}  {}", Shown(&file), in_words(&direction.about.measured)))?;
+                documents.push(json!({ "file": Shown(&file), "about": direction.about }));
+            }
+            Err(error) => batch.report.fail(format_args!("{name}.safetensors"), &error),
+        }
     }
+    let status = batch.report.finish(documents.len(), "direction");
     let device = device.to_string();
-    context.output.document(&json!({ "device": device, "model": path, "directions": documents }))?;
-    Ok(Status::Done)
+    context.output.document(&json!({
+        "device": device, "model": Shown(&path), "directions": documents, "failed": batch.report.failures(),
+    }))?;
+    Ok(status)
+}
+
+fn write(direction: &Direction, name: &str, outputs: &mut Outputs) -> Result<PathBuf> {
+    let planned = outputs.plan([format!("{name}.safetensors")], &[])?;
+    outputs.start(&planned)?;
+    direction.write(&planned.files[0])?;
+    Ok(planned.files[0].clone())
+}
+
+/// What was measured of a direction, for a person.
+fn in_words(measured: &Map<String, Value>) -> String {
+    let said = |(key, value): (&String, &Value)| {
+        let percent = || value.as_f64().map(|share| format!("{:.0} %", share * 100.0));
+        match (key.as_str(), percent(), value.as_f64()) {
+            ("accuracy", Some(percent), _) => format!("told right of {percent} of portraits not used for it"),
+            ("share", Some(percent), _) => format!("{percent} of portraits have it"),
+            ("reached", Some(percent), _) => format!("strength 1 gives it to {percent} of those without"),
+            ("others_changed", Some(percent), _) => format!("and changes {percent} of their other attributes"),
+            (_, _, Some(number)) => format!("{} {number:.3}", key.replace('_', " ")),
+            _ => format!("{} {value}", key.replace('_', " ")),
+        }
+    };
+    // As it is read: what it is worth, then what it does.
+    let order = ["share", "accuracy", "reached", "others_changed"];
+    let place = |key: &str| order.iter().position(|known| *known == key).unwrap_or(order.len());
+    let mut all: Vec<_> = measured.iter().collect();
+    all.sort_by_key(|(key, _)| place(key));
+    all.into_iter().map(said).collect::<Vec<_>>().join(", ")
 }
 
 /// An attribute with its boundary.
@@ -208,7 +212,7 @@ fn from_labels(
         false => args.attributes.clone(),
     };
     let labels = questions.iter().map(|q| q.labels(&described)).collect::<Result<Vec<_>>>()?;
-    let codes = encode(output, model, &set, device)?;
+    let codes = encode(output, model, &set, "labelled portraits inverted", device)?;
     let f = codes.len() / described.len();
 
     // What can be answered of the portraits that are (or are not) held out.
@@ -225,13 +229,13 @@ fn from_labels(
     for (attribute, labels) in questions.into_iter().zip(&labels) {
         let (x, y) = part(labels, false);
         let share = y.iter().filter(|l| **l).count() as f64 / y.len().max(1) as f64;
-        let boundary = match Boundary::fit(&x, &y, args.ridge) {
+        let boundary = match lopsided(&attribute, &y).map_or_else(|| Ok(args.fit(&x, &y)?), Err) {
             Ok(boundary) => boundary,
             Err(error) if args.attributes.is_empty() => {
-                output.note(format_args!("{}: left out: {error}", attribute.name));
+                output.note(format_args!("left out: {}", one_line(&error)));
                 continue;
             }
-            Err(error) => return Err(anyhow::Error::new(error).context(attribute.name)),
+            Err(error) => return Err(error),
         };
         let (x, y) = part(labels, true);
         probes.push(Probe { accuracy: boundary.accuracy(&x, &y), attribute, boundary, share });
@@ -288,7 +292,7 @@ pub(super) fn of_attributes(
     let renderer = Renderer::new(&Style::named(Style::NAMES[0])?, encoder_size(model)?)?;
     let set = PortraitSet::new(renderer, 0, Split::Train, count)?;
     let described: Vec<Attributes> = (0..count).map(|i| set.portrait(i).attributes()).collect();
-    let codes = encode(output, model, &set, device)?;
+    let codes = encode(output, model, &set, "training portraits inverted for the directions of editing", device)?;
     let f = codes.len() / described.len();
     let one = |name: &&str| {
         let question = Attribute { name: name.to_string(), part: name.to_string(), variants: Vec::new() };
@@ -300,15 +304,15 @@ pub(super) fn of_attributes(
             }
         }
         let layers = 0..model.generator.config.n_styles();
-        Ok(Boundary::fit(&x, &y, RIDGE)?.direction(model, name, &layers)?)
+        Ok(Boundary::fisher(&x, &y, RIDGE)?.direction(model, name, &layers)?)
     };
     names.iter().map(one).collect()
 }
 
 /// The codes of a set's portraits, `[N, n_styles · D]`.
-fn encode(output: Output, model: &Model, set: &PortraitSet, device: Device) -> Result<Vec<f32>> {
+fn encode(output: Output, model: &Model, set: &PortraitSet, what: &str, device: Device) -> Result<Vec<f32>> {
     let mut codes = Vec::new();
-    let mut progress = output.progress(set.count(), "portraits");
+    let mut progress = output.progress(set.count(), what);
     let indices: Vec<u64> = (0..set.count()).collect();
     for chunk in indices.chunks(BATCH) {
         let portraits = chunk.iter().map(|&i| set.picture(i)).collect::<Result<Vec<Picture>, _>>()?;
@@ -317,37 +321,4 @@ fn encode(output: Output, model: &Model, set: &PortraitSet, device: Device) -> R
     }
     progress.finish();
     Ok(codes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn portrait(glasses: Option<&str>, hair: Option<&str>) -> Attributes {
-        Attributes {
-            components: [("accessories".to_string(), glasses.map(str::to_string))].into(),
-            colors: hair.map(|h| ("hair".to_string(), h.to_string())).into_iter().collect(),
-            unseen: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn questions_are_answered_from_the_manifest() {
-        let all = [
-            portrait(Some("round"), Some("#000000")),
-            portrait(None, Some("#ffffff")),
-            portrait(Some("sunglasses"), None),
-            portrait(None, Some("#00ff00")),
-        ];
-        let ask = |spec: &str| attribute(spec).unwrap().labels(&all);
-        assert_eq!(ask("glasses:accessories").unwrap(), [Some(true), Some(false), Some(true), Some(false)]);
-        assert_eq!(ask("round:accessories=round,oval").unwrap(), [Some(true), Some(false), Some(false), Some(false)]);
-        assert_eq!(ask("light:hair").unwrap(), [Some(false), Some(true), None, Some(true)]);
-        assert!(ask("x:nose").unwrap_err().to_string().contains("accessories"));
-        let names: Vec<String> = default_attributes(&all).into_iter().map(|a| a.name).collect();
-        assert_eq!(names, ["accessories", "hair"]);
-        for bad in ["glasses", ":x", "x:", "a/b:c"] {
-            assert!(attribute(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
+use swinstyle_files::Scratch;
 use swinstyle_tensor::{
     Device, TensorError,
-    cube::{Description, cuda_device_count, describe, wgpu_adapters},
+    cube::{Description, clear_kernels, cuda_device_count, describe, wgpu_adapters},
 };
 
 use super::Context;
@@ -75,10 +76,8 @@ struct KernelCache {
 
 pub(super) fn run(context: &Context, args: Doctor) -> Result<Status> {
     if let (true, Some(folder)) = (args.clear_cache, build::kernels()) {
-        match std::fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => bail!("{} cannot be removed: {e}", folder.display()),
-            _ => context.output.note(format_args!("removed {}", folder.display())),
-        }
+        clear(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+        context.output.note(format_args!("removed the kernels in {}", folder.display()));
     }
     let report = examine(context);
     print(context, &report)?;
@@ -127,9 +126,18 @@ fn kernel_cache() -> Option<KernelCache> {
     Some(KernelCache { folder: folder.display().to_string(), bytes, all_bytes, builds })
 }
 
-/// Bytes of the files below a folder.
+/// Removes the kernels of all builds.
+fn clear(folder: &Path) -> std::io::Result<()> {
+    for build in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        clear_kernels(&build.path())?;
+    }
+    Ok(())
+}
+
+/// Bytes of the files below a folder, without what this and other processes work with.
 fn size(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries =
+        std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| !Scratch::is_name(&e.file_name()));
     entries.map(|e| e.metadata().map_or(0, |m| if m.is_dir() { size(&e.path()) } else { m.len() })).sum()
 }
 
@@ -212,10 +220,12 @@ fn print(context: &Context, report: &Report) -> Result<()> {
         let (mine, all) = (c.bytes as f64 / 1048576.0, c.all_bytes as f64 / 1048576.0);
         let plural = if c.builds == 1 { "" } else { "s" };
         let what = format!("{mine:.1} MiB of this build, {all:.1} MiB of {} build{plural}", c.builds);
-        out.line(format_args!("\ncompiled kernels: {what} in {} (--clear-cache removes them)", c.folder))?;
+        out.line("")?;
+        out.line(format_args!("compiled kernels: {what} in {} (--clear-cache removes them)", c.folder))?;
     }
     for m in &report.missing {
-        out.line(format_args!("\nmissing: {}: {}", m.what, m.reason))?;
+        out.line("")?;
+        out.line(format_args!("missing: {}: {}", m.what, m.reason))?;
     }
     Ok(())
 }

@@ -1,45 +1,62 @@
 //! `swinstyle edit`: moves codes along a direction and draws them.
 
-use std::{ops::Range, path::PathBuf};
+use std::{ffi::OsString, ops::Range, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use swinstyle_data::{
     Picture,
-    picture::{sheet, write_png},
+    picture::{Sheet, write_png},
 };
+use swinstyle_files::safe_name;
 use swinstyle_models::{Model, edit::Direction};
 
 use super::{
     Context,
-    codes::{self, Input, codes, input, layers, make_folder, pictures, write_code},
+    codes::{self, AnyGenerator, Code, Reader, layers, note_relatives, pictures, write_code},
+    images::Fitting,
     model::ModelFile,
+    numbers::{self, Listed},
 };
-use crate::output::Status;
+use crate::{
+    batch::{Accept, Batch, Force, Lists, Outputs, Shown},
+    output::Status,
+    text::count,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Edit {
-    /// Images, code files of `invert` (.safetensors), or seeds such as seed:7.
-    #[arg(required = true, value_name = "INPUTS", value_parser = input)]
-    inputs: Vec<Input>,
+    /// Images, code files of `invert` (.safetensors) and seeds such as seed:7; also folders of images, patterns in quotes, and - for
+    /// a list on stdin.
+    #[arg(required_unless_present = "files_from", value_name = "INPUTS")]
+    inputs: Vec<OsString>,
+    #[command(flatten)]
+    lists: Lists,
+    #[command(flatten)]
+    fitting: Fitting,
     #[command(flatten)]
     model: ModelFile,
-    /// Direction file, of `swinstyle directions` or of others: one tensor of D or n_styles x D numbers.
+    /// Direction file, of `swinstyle directions` or of others: a safetensors, .npy, .npz or .pt file with one tensor of the shape [D] or
+    /// [n_styles, D].
     #[arg(long, value_name = "FILE")]
     direction: PathBuf,
+    #[command(flatten)]
+    any: AnyGenerator,
     /// How far, in the direction's own steps; several make a row: -3,0,3.
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_value = "-3,-1.5,1.5,3")]
-    strength: Vec<f64>,
+    #[arg(long, allow_hyphen_values = true, default_value = "-3,-1.5,1.5,3", value_parser = numbers::strengths)]
+    strength: Listed<f64>,
     /// Layers to move, such as 2-7; without it those that the direction was made for.
     #[arg(long, value_name = "RANGE", value_parser = layers)]
     layers: Option<Range<usize>>,
-    /// Truncation ψ of seeds' codes.
-    #[arg(long, default_value_t = 0.7)]
+    /// Truncation ψ of seeds' codes: 1 is the full variety, 0 the mean image, below 0 its opposite.
+    #[arg(long, default_value_t = 0.7, allow_hyphen_values = true, value_parser = numbers::truncation)]
     truncation: f64,
-    /// Folder to write: NAME-DIRECTION-STRENGTH.png and .safetensors (the code) an edit, and grid.png.
+    /// Folder to write: NAME-DIRECTION-STRENGTH.png and .safetensors (the code) an edit, and DIRECTION-grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) fn run(context: &Context, args: Edit) -> Result<Status> {
@@ -49,53 +66,102 @@ pub(super) fn run(context: &Context, args: Edit) -> Result<Status> {
     if let Some(layers) = &args.layers {
         codes::check_layers(&model, "--layers", layers)?;
     }
-    let fingerprint = model.generator_params.fingerprint()?;
-    let direction = Direction::read(&args.direction, &model.generator.config, &fingerprint)?;
-    let found = codes(&model, &args.inputs, args.truncation, device)?;
-    make_folder(&args.out)?;
-    let name = &direction.about.name;
-    let (mut rows, mut files) = (Vec::new(), Vec::new());
-    for code in &found {
-        let mut all = vec![code.w_plus.clone()];
-        for strength in &args.strength {
-            all.push(direction.apply(&code.w_plus, *strength, args.layers.as_ref())?);
+    let (direction, kinship) = Direction::read(&args.direction, &model, args.any.any_generator)?;
+    let mut batch =
+        Batch::open(context.output, "edit", &args.inputs, &args.lists, Accept::Codes, &args.out, &args.force)?;
+    batch.outputs.uses(&path);
+    batch.outputs.uses(&args.direction);
+    let reader = Reader { model: &model, truncation: args.truncation, fitting: args.fitting, any: args.any, device };
+    let edit = Edits { model: &model, direction: &direction, name: safe_name(&direction.about.name), args: &args };
+    let codes = reader.codes(&batch.items, &mut batch.report);
+    note_relatives(context.output, Some(kinship), &[&codes]);
+    let mut overview = edit.sheet(codes.iter().any(|code| code.source.is_some()));
+    let (mut files, mut edited) = (Vec::new(), Vec::new());
+    for code in &codes {
+        match edit.write(code, &mut batch.outputs, &mut files) {
+            Ok(row) => {
+                let source = overview.sources.then(|| code.source.clone()).into_iter();
+                overview.sheet.row(&code.item.name, source.chain(row.into_iter().map(Some)));
+                edited.push(&code.item);
+            }
+            Err(error) => batch.report.fail(code.item.source.text(), &error),
         }
-        let made = pictures(&model, &all)?;
-        for ((strength, w_plus), picture) in args.strength.iter().zip(&all[1..]).zip(&made[1..]) {
-            let file = args.out.join(format!("{}-{name}-{strength}.png", code.name));
-            write_png(&file, picture)?;
-            write_code(&file.with_extension("safetensors"), w_plus)?;
-            files.push(json!({ "input": code.name, "strength": strength, "file": file }));
-        }
-        // The unedited code stands among the edits, where its strength belongs.
-        let mut order: Vec<(f64, usize)> =
-            std::iter::once(0.0).chain(args.strength.iter().copied()).enumerate().map(|(i, s)| (s, i)).collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let edits: Vec<_> = order.into_iter().map(|(_, i)| made[i].clone()).collect();
-        rows.push((code.source.clone().filter(|s| s.width == made[0].width), edits));
     }
-    // The sources are a column of their own, white beside a code that came without one.
-    let white = Picture::filled(model.generator.config.size, model.generator.config.size, [255; 3]);
-    let any = rows.iter().any(|(source, _)| source.is_some());
-    let row = |(source, mut edits): (Option<Picture>, Vec<Picture>)| {
-        if any {
-            edits.insert(0, source.unwrap_or_else(|| white.clone()));
-        }
-        edits
-    };
-    let rows: Vec<Vec<Picture>> = rows.into_iter().map(row).collect();
-    let grid = args.out.join("grid.png");
-    write_png(&grid, &sheet(&rows)?)?;
-    let strengths: Vec<String> = args.strength.iter().map(f64::to_string).collect();
-    context.output.line(format_args!(
-        "{} images moved along {name} by {}: {}",
-        found.len(),
-        strengths.join(", "),
-        grid.display()
-    ))?;
-    let about = &direction.about;
+    let grid = batch.overview(&format!("{}-grid", edit.name), &edited, &overview.sheet);
+    if let Some(grid) = &grid {
+        let edits = count(files.len(), "edit");
+        let (inputs, name, by, grid) = (count(edited.len(), "input"), &edit.name, &args.strength, Shown(grid));
+        context.output.line(format_args!("{inputs} moved along {name} by {by}: {edits}, an overview in {grid}"))?;
+    }
+    if let Some(remark) = args.strength.remark("--strength") {
+        context.output.note(remark);
+    }
+    let status = batch.report.finish(edited.len(), "input");
     context.output.document(&json!({
-        "device": device.to_string(), "model": path, "direction": about, "edits": files, "grid": grid,
+        "device": device.to_string(), "model": Shown(&path), "direction": &direction.about, "edits": files,
+        "grid": grid.as_deref().map(Shown), "failed": batch.report.failures(),
     }))?;
-    Ok(Status::Done)
+    Ok(status)
+}
+
+/// What is done to every code.
+struct Edits<'a> {
+    model: &'a Model,
+    direction: &'a Direction,
+    /// The direction's, fit for a file's name: it comes out of a file.
+    name: String,
+    args: &'a Edit,
+}
+
+impl Edits<'_> {
+    /// Writes a code's edits; returns the pictures from the smallest strength to the largest, the code's own among them.
+    fn write(&self, code: &Code, outputs: &mut Outputs, files: &mut Vec<Value>) -> Result<Vec<Picture>> {
+        let strengths = &self.args.strength.all;
+        let names = strengths.iter().flat_map(|strength| {
+            let stem = format!("{}-{}-{strength}", code.item.name, self.name);
+            [format!("{stem}.png"), format!("{stem}.safetensors")]
+        });
+        let planned = outputs.plan(names, &[&code.item])?;
+        let mut all = vec![code.w_plus.clone()];
+        for strength in strengths {
+            all.push(self.direction.apply(&code.w_plus, *strength, self.args.layers.as_ref())?);
+        }
+        let made = pictures(self.model, &all)?;
+        outputs.start(&planned)?;
+        for (i, strength) in strengths.iter().enumerate() {
+            let [picture, code_file] = [&planned.files[2 * i], &planned.files[2 * i + 1]];
+            write_png(picture, &made[i + 1])?;
+            write_code(code_file, &all[i + 1], self.model)?;
+            let input = code.item.source.text();
+            files.push(
+                json!({ "input": input, "strength": strength, "file": Shown(picture), "code": Shown(code_file) }),
+            );
+        }
+        Ok(self.order().into_iter().map(|(_, i)| made[i].clone()).collect())
+    }
+
+    /// The strengths from the smallest to the largest, the code's own 0 among them, each with its place in what is made.
+    fn order(&self) -> Vec<(f64, usize)> {
+        let own = std::iter::once(0.0);
+        let mut order: Vec<_> =
+            own.chain(self.args.strength.all.iter().copied()).enumerate().map(|(i, s)| (s, i)).collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0));
+        order
+    }
+
+    /// An empty sheet: the sources are a column of their own, empty beside a code that came without one.
+    fn sheet(&self, sources: bool) -> Overview {
+        let heading =
+            |(strength, i): (f64, usize)| if i == 0 { "as found".to_string() } else { format!("{strength:+}") };
+        let headings = self.order().into_iter().map(heading);
+        let headings = sources.then(|| "source".to_string()).into_iter().chain(headings);
+        Overview { sheet: Sheet::new(headings).title(format!("moved along {}", self.name)), sources }
+    }
+}
+
+/// All edits on one sheet.
+struct Overview {
+    sheet: Sheet,
+    /// Whether the first column shows the images that were inverted.
+    sources: bool,
 }

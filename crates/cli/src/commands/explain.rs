@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use swinstyle_data::{
     Picture,
-    picture::{GAP, GLYPH_ADVANCE, GLYPH_HEIGHT, GROUND, difference},
+    picture::{FADED, GROUND, INK, LINE_HEIGHT, difference, shortened, text_width},
 };
 use swinstyle_models::{
     Model,
@@ -17,7 +17,9 @@ use super::invert::DIFFERENCE_GAIN;
 const SIDE: usize = 128;
 /// Pictures beside each other in a block.
 const COLUMNS: usize = 6;
-const INK: [u8; 3] = [0x1d, 0x27, 0x33];
+/// Around the sheet, between its two halves and above a level; between pictures, and between a picture and its text; in pixels.
+const MARGIN: usize = 16;
+const GAP: usize = 4;
 /// Black, purple, orange, pale yellow: brighter is more, also in grey.
 const RAMP: [[f32; 3]; 5] =
     [[0.0, 0.0, 8.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
@@ -69,8 +71,15 @@ fn blocks(found: &Explanation, image: usize, shown: &Picture, kind: &str) -> Vec
         let heads = found.heads.iter().find(|(level, _)| level.stage == stage);
         let styles = heads.map_or((String::new(), Vec::new()), |(level, map)| {
             let (first, last) = (level.styles.start, level.styles.end - 1);
-            let each = map.maps / level.styles.len();
-            let caption = |i: usize| format!("style {} head {}", first + i / each, i % each);
+            let each = map.heads;
+            // Styles that share their first block share its attention.
+            let caption = |i: usize| {
+                if map.maps == each && level.styles.len() > 1 {
+                    format!("head {i}")
+                } else {
+                    format!("style {} head {}", first + i / each, i % each)
+                }
+            };
             (format!("{name}: map2style, styles {first}-{last}, {kind}"), tiles(map, image, shown, caption))
         });
         [own, styles]
@@ -121,59 +130,88 @@ fn factor(picture: &Picture) -> usize {
     SIDE.div_ceil(picture.width.max(1)).max(1)
 }
 
-fn sheet(shown: &Picture, made: &Picture, levels: &[Level]) -> Result<Picture> {
-    let large = |picture: &Picture| picture.enlarged(factor(picture));
-    let tile = |picture: Picture, caption: &str| Tile { picture, caption: caption.into() };
-    let first = [
-        tile(large(shown), "what was read"),
-        tile(large(made), "what was made"),
-        tile(large(&difference(shown, made, DIFFERENCE_GAIN)?), "difference, twice"),
-    ];
-    let side = first[0].picture.width;
-    let (across, down) = (side + 2 * GAP, side + GLYPH_HEIGHT + 4 * GAP);
-    let title = GLYPH_HEIGHT + 4 * GAP;
-    let used = |block: &[Tile]| block.len().min(COLUMNS);
-    let columns = levels.iter().flatten().map(|(_, b)| used(b)).max().unwrap_or(0).max(first.len());
-    let blocks = if levels.iter().any(|[_, (_, heads)]| !heads.is_empty()) { 2 } else { 1 };
-    let rows = |level: &Level| level.iter().map(|(_, b)| b.len().div_ceil(columns)).max().unwrap_or(0);
-    let gutter = 8 * GAP;
-    let width = blocks * columns * across + gutter * (blocks + 1);
-    let levels_height: usize = levels.iter().map(|l| title + rows(l) * down).sum();
-    let mut sheet = Picture::filled(width, gutter + down + 2 * title + levels_height, GROUND);
-    let mut put = |block: &[Tile], left: usize, top: usize| {
-        for (i, tile) in block.iter().enumerate() {
-            let (x, y) = (left + i % columns * across, top + i / columns * down);
-            sheet.paste(&tile.picture, x, y);
-            sheet.write_text(x, y + side + GAP, &tile.caption, INK);
-        }
-    };
-    let mut top = gutter;
-    put(&first, gutter, top);
-    top += down + GAP;
-    let lines = [
-        "the attention that each token gets from its window: dark is 0, bright the greatest of the map",
-        "the number is that greatest: 1 is an equal share",
-    ];
-    let mut texts: Vec<(usize, usize, String)> = Vec::new();
-    for (i, line) in lines.iter().enumerate() {
-        let left = gutter + 3 * across + gutter;
-        texts.push((left, gutter + i * (GLYPH_HEIGHT + GAP), fitting(line, width.saturating_sub(left))));
-    }
-    for level in levels {
-        for (i, (name, block)) in level.iter().enumerate() {
-            let left = gutter + i * (columns * across + gutter);
-            texts.push((left, top + GAP, name.clone()));
-            put(block, left, top + title);
-        }
-        top += title + rows(level) * down;
-    }
-    for (left, top, text) in texts {
-        sheet.write_text(left, top, &text, INK);
-    }
-    Ok(sheet)
+/// Where the tiles of a sheet are, in pixels.
+struct Layout {
+    /// Side of a tile's picture; from a tile to the one beside it, and to the one below it.
+    side: usize,
+    across: usize,
+    down: usize,
+    /// Tiles beside each other in a block, and blocks beside each other.
+    columns: usize,
+    blocks: usize,
 }
 
-/// The beginning of a line that fits.
-fn fitting(line: &str, width: usize) -> String {
-    line.chars().take(width / GLYPH_ADVANCE).collect()
+impl Layout {
+    const HEADING: usize = LINE_HEIGHT + GAP;
+
+    fn of(first: &[Tile], levels: &[Level]) -> Self {
+        let side = first[0].picture.width;
+        let tiles = || levels.iter().flatten().flat_map(|(_, tiles)| tiles).chain(first);
+        let longest = tiles().map(|tile| text_width(&tile.caption)).max().unwrap_or(0);
+        let used = levels.iter().flatten().map(|(_, tiles)| tiles.len().min(COLUMNS));
+        let both = levels.iter().any(|[_, (_, heads)]| !heads.is_empty());
+        Self {
+            side,
+            across: side.max(longest) + 2 * GAP,
+            down: side + LINE_HEIGHT + 3 * GAP,
+            columns: used.max().unwrap_or(0).max(first.len()),
+            blocks: if both { 2 } else { 1 },
+        }
+    }
+
+    /// The left edge of a block.
+    fn left(&self, block: usize) -> usize {
+        MARGIN + block * (self.columns * self.across + MARGIN)
+    }
+
+    fn width(&self) -> usize {
+        self.left(self.blocks) - 2 * GAP
+    }
+
+    /// From a level to the one below it.
+    fn height_of(&self, level: &Level) -> usize {
+        let rows = level.iter().map(|(_, tiles)| tiles.len().div_ceil(self.columns)).max().unwrap_or(0);
+        MARGIN + Self::HEADING + rows * self.down
+    }
+
+    fn put(&self, sheet: &mut Picture, tiles: &[Tile], [left, top]: [usize; 2]) {
+        for (i, tile) in tiles.iter().enumerate() {
+            let (x, y) = (left + i % self.columns * self.across, top + i / self.columns * self.down);
+            sheet.paste(&tile.picture, x, y);
+            sheet.write_text(x, y + self.side + GAP, &tile.caption, FADED);
+        }
+    }
+}
+
+fn sheet(shown: &Picture, made: &Picture, levels: &[Level]) -> Result<Picture> {
+    let tile = |picture: &Picture, caption: String| Tile { picture: picture.enlarged(factor(picture)), caption };
+    let first = [
+        tile(shown, "source".into()),
+        tile(made, "inverted".into()),
+        tile(&difference(shown, made, DIFFERENCE_GAIN)?, format!("difference x{DIFFERENCE_GAIN}")),
+    ];
+    let layout = Layout::of(&first, levels);
+    let below: usize = levels.iter().map(|level| layout.height_of(level)).sum();
+    let mut sheet = Picture::filled(layout.width(), 2 * MARGIN + layout.down + below, GROUND);
+    layout.put(&mut sheet, &first, [MARGIN, MARGIN]);
+    let notes = [
+        "The attention that each token gets from its window:",
+        "dark is 0, bright the greatest of the map.",
+        "The number is that greatest: 1 is an equal share.",
+    ];
+    let left = layout.left(0) + first.len() * layout.across + MARGIN;
+    for (i, note) in notes.iter().enumerate() {
+        let fitting = shortened(note, layout.width().saturating_sub(left));
+        sheet.write_text(left, MARGIN + i * LINE_HEIGHT, &fitting, FADED);
+    }
+    let mut top = MARGIN + layout.down;
+    for level in levels {
+        for (block, (name, tiles)) in level.iter().enumerate() {
+            let (left, top) = (layout.left(block), top + MARGIN);
+            sheet.write_bold(left, top, name, INK);
+            layout.put(&mut sheet, tiles, [left, top + Layout::HEADING]);
+        }
+        top += layout.height_of(level);
+    }
+    Ok(sheet)
 }

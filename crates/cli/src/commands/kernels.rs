@@ -1,17 +1,21 @@
 //! `swinstyle kernels`: the rooms and the networks against PyTorch's numbers, and against the clock.
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
+#[cfg(feature = "cuda")]
+use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+#[cfg(feature = "cuda")]
 use swinstyle_tensor::cube::dry::Chip;
 
 use super::Context;
+#[cfg(feature = "cuda")]
+use crate::inspect;
 use crate::{
     bench,
     check::{self, Outcome},
-    inspect,
     output::Status,
     tune,
 };
@@ -29,9 +33,11 @@ pub(super) enum Command {
     #[command(hide = true)]
     Compare(Compare),
     /// Look at the SPIR-V of every kernel on a Vulkan device.
+    #[cfg(feature = "cuda")]
     #[command(hide = true)]
     Spirv(Spirv),
     /// Compile the kernels of the bench cases for a CUDA chip that need not be there, and look at the code.
+    #[cfg(feature = "cuda")]
     #[command(hide = true)]
     Inspect(Inspect),
 }
@@ -100,6 +106,7 @@ pub(super) struct Compare {
 }
 
 /// `cargo xtask inspect --arch vulkan` is this with a kernel cache of its own.
+#[cfg(feature = "cuda")]
 #[derive(Debug, Args)]
 pub(super) struct Spirv {
     /// Only the kernels whose name contains this.
@@ -111,6 +118,7 @@ pub(super) struct Spirv {
 }
 
 /// `cargo xtask inspect` is this with its tools and folders.
+#[cfg(feature = "cuda")]
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
     /// The chip that is compiled for.
@@ -147,9 +155,11 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Status> {
             let options = bench::compare::Options { case, peer, script, rounds, runs, out };
             bench::compare::run(context.device()?, &options, context.output)
         }
+        #[cfg(feature = "cuda")]
         Command::Spirv(Spirv { kernel, out }) => {
             inspect::spirv::run(context.device()?, kernel.as_deref(), &out, context.output)
         }
+        #[cfg(feature = "cuda")]
         Command::Inspect(Inspect { arch: chip, kernel, case, tour, fixtures, tools, out }) => {
             inspect::run(&inspect::Options { chip, kernel, case, tour, fixtures, tools, out }, context.output)
         }

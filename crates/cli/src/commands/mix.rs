@@ -1,135 +1,142 @@
-//! `swinstyle mix` and `swinstyle interpolate`: between two codes, by layers and by time.
+//! `swinstyle mix`: two codes in one, by layers.
 
-use std::{ops::Range, path::PathBuf};
+use std::{ffi::OsString, ops::Range, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use swinstyle_data::{
     Picture,
-    picture::{encode_animation, sheet, write_atomic, write_png},
+    picture::{Sheet, write_png},
 };
 use swinstyle_models::{Model, edit};
+use swinstyle_tensor::Tensor;
 
 use super::{
     Context,
-    codes::{Input, check_layers, codes, input, layers, make_folder, pictures, write_code},
+    codes::{AnyGenerator, Code, Reader, check_layers, layers, note_relatives, pictures, write_code},
+    images::Fitting,
     model::ModelFile,
+    numbers,
 };
-use crate::output::Status;
+use crate::{
+    batch::{Accept, Batch, Force, Item, Lists, Names, Shown},
+    output::Status,
+    text::count,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Mix {
-    /// Where all other layers come from: images, code files of `invert`, or seeds such as seed:7.
-    #[arg(long, required = true, num_args = 1.., value_name = "INPUTS", value_parser = input)]
-    coarse: Vec<Input>,
+    /// Where all other layers come from: images, code files of `invert`, seeds such as seed:7, folders of images, patterns in
+    /// quotes, or - for a list on stdin.
+    #[arg(long, required_unless_present = "coarse_from", num_args = 1.., value_name = "INPUTS")]
+    coarse: Vec<OsString>,
     /// Where the layers of --layers come from, in the same ways.
-    #[arg(long, required = true, num_args = 1.., value_name = "INPUTS", value_parser = input)]
-    fine: Vec<Input>,
+    #[arg(long, required_unless_present = "fine_from", num_args = 1.., value_name = "INPUTS")]
+    fine: Vec<OsString>,
+    /// Also take the coarse inputs that FILE lists, one a line; - is stdin.
+    #[arg(long, value_name = "FILE")]
+    coarse_from: Option<PathBuf>,
+    /// Also take the fine inputs that FILE lists, one a line; - is stdin.
+    #[arg(long, value_name = "FILE")]
+    fine_from: Option<PathBuf>,
+    /// Paths in lists end with NUL instead of a line break, as `find -print0` writes them.
+    #[arg(long, short = '0')]
+    null: bool,
     /// Layers that are taken from --fine, such as 4-9: the later a layer, the finer what it decides.
     #[arg(long, value_name = "RANGE", value_parser = layers)]
     layers: Range<usize>,
     #[command(flatten)]
+    fitting: Fitting,
+    #[command(flatten)]
     model: ModelFile,
-    /// Truncation ψ of seeds' codes.
-    #[arg(long, default_value_t = 0.7)]
+    #[command(flatten)]
+    any: AnyGenerator,
+    /// Truncation ψ of seeds' codes: 1 is the full variety, 0 the mean image, below 0 its opposite.
+    #[arg(long, default_value_t = 0.7, allow_hyphen_values = true, value_parser = numbers::truncation)]
     truncation: f64,
     /// Folder to write: COARSE-FINE.png and .safetensors (the code) a pair, and the table grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
 }
 
-pub(super) fn mix(context: &Context, args: Mix) -> Result<Status> {
+pub(super) fn run(context: &Context, args: Mix) -> Result<Status> {
     let device = context.device()?;
     let path = args.model.locate()?;
     let model = Model::load(&path, device)?;
     check_layers(&model, "--layers", &args.layers)?;
-    let coarse = codes(&model, &args.coarse, args.truncation, device)?;
-    let fine = codes(&model, &args.fine, args.truncation, device)?;
-    make_folder(&args.out)?;
-    let size = model.generator.config.size;
-    let heads: Vec<_> = fine.iter().map(|c| c.w_plus.clone()).collect();
-    let mut head = vec![Picture::filled(size, size, [255; 3])];
-    head.extend(pictures(&model, &heads)?);
-    let (mut table, mut files) = (vec![head], Vec::new());
+    let lists = Lists { files_from: args.coarse_from, null: args.null };
+    let mut batch = Batch::open(context.output, "mix", &args.coarse, &lists, Accept::Codes, &args.out, &args.force)?;
+    let second = batch.more(&args.fine, args.fine_from.as_deref())?;
+    batch.outputs.uses(&path);
+    let reader = Reader { model: &model, truncation: args.truncation, fitting: args.fitting, any: args.any, device };
+    let coarse = reader.codes(&batch.items, &mut batch.report);
+    let fine = reader.codes(&second, &mut batch.report);
+    note_relatives(context.output, None, &[&coarse, &fine]);
+
+    let mut names = Names::default();
+    // A pair of that name must not take the table's place.
+    names.claim("grid");
+    // The fine codes' pictures above, the coarse codes' on the left.
+    let mut table = Sheet::new([""].into_iter().chain(fine.iter().map(|code| code.item.name.as_str())));
+    let heads: Vec<Tensor> = fine.iter().map(|code| code.w_plus.clone()).collect();
+    table.row("", [None].into_iter().chain(pictures(&model, &heads)?.into_iter().map(Some)));
+    let mut mixes = Vec::new();
     for from in &coarse {
-        let mut all = vec![from.w_plus.clone()];
+        let mut row: Vec<_> = pictures(&model, std::slice::from_ref(&from.w_plus))?.into_iter().map(Some).collect();
         for style in &fine {
-            all.push(edit::mix(&from.w_plus, &style.w_plus, &args.layers)?);
+            let stem = names.claim(&format!("{}-{}", from.item.name, style.item.name));
+            match mixed(&model, &mut batch, [from, style], &args.layers, &stem) {
+                Ok((picture, file)) => {
+                    row.push(Some(picture));
+                    mixes.push(json!({
+                        "coarse": from.item.source.text(), "fine": style.item.source.text(), "file": Shown(&file),
+                        "code": Shown(&file.with_extension("safetensors")),
+                    }));
+                }
+                Err(error) => {
+                    row.push(None);
+                    batch.report.fail(format_args!("{stem}.png"), &error);
+                }
+            }
         }
-        let made = pictures(&model, &all)?;
-        for ((style, w_plus), picture) in fine.iter().zip(&all[1..]).zip(&made[1..]) {
-            let file = args.out.join(format!("{}-{}.png", from.name, style.name));
-            write_png(&file, picture)?;
-            write_code(&file.with_extension("safetensors"), w_plus)?;
-            files.push(json!({ "coarse": from.name, "fine": style.name, "file": file }));
-        }
-        table.push(made);
+        table.row(&from.item.name, row);
     }
-    let grid = args.out.join("grid.png");
-    write_png(&grid, &sheet(&table)?)?;
-    context.output.line(format_args!(
-        "{} x {} mixed in the layers {}-{}: {}",
-        coarse.len(),
-        fine.len(),
-        args.layers.start,
-        args.layers.end - 1,
-        grid.display()
-    ))?;
-    context.output.document(&json!({ "device": device.to_string(), "model": path, "mixes": files, "grid": grid }))?;
-    Ok(Status::Done)
+    let mut grid = None;
+    if !mixes.is_empty() {
+        let of: Vec<&Item> = coarse.iter().chain(&fine).map(|code| &code.item).collect();
+        grid = batch.overview("grid", &of, &table);
+    }
+    if let Some(grid) = &grid {
+        let (first, last, grid) = (args.layers.start, args.layers.end - 1, Shown(grid));
+        let (pairs, coarse, fine) = (count(mixes.len(), "pair"), coarse.len(), fine.len());
+        context.output.line(format_args!("{pairs} ({coarse} x {fine}) mixed in the layers {first}-{last}: {grid}"))?;
+    }
+    let status = batch.report.finish(mixes.len(), "pair");
+    context.output.document(&json!({
+        "device": device.to_string(), "model": Shown(&path), "mixes": mixes, "grid": grid.as_deref().map(Shown),
+        "failed": batch.report.failures(),
+    }))?;
+    Ok(status)
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Interpolate {
-    /// Two or more images, code files of `invert`, or seeds such as seed:7, passed through in order.
-    #[arg(required = true, num_args = 2.., value_name = "INPUTS", value_parser = input)]
-    inputs: Vec<Input>,
-    #[command(flatten)]
-    model: ModelFile,
-    /// Pictures from each code to the next.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    frames: u32,
-    /// Pictures a second of the animation.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=240))]
-    rate: u16,
-    /// Truncation ψ of seeds' codes.
-    #[arg(long, default_value_t = 0.7)]
-    truncation: f64,
-    /// Animated PNG to write (NAME.png), or a folder for the frames.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
-}
-
-pub(super) fn interpolate(context: &Context, args: Interpolate) -> Result<Status> {
-    let device = context.device()?;
-    let path = args.model.locate()?;
-    let model = Model::load(&path, device)?;
-    let found = codes(&model, &args.inputs, args.truncation, device)?;
-    let mut all = Vec::new();
-    for pair in found.windows(2) {
-        for i in 0..args.frames {
-            let t = f64::from(i) / f64::from(args.frames);
-            all.push(edit::interpolate(&pair[0].w_plus, &pair[1].w_plus, t)?);
-        }
-    }
-    all.extend(found.last().map(|c| c.w_plus.clone()));
-    let frames = pictures(&model, &all)?;
-    if args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-        if let Some(folder) = args.out.parent().filter(|p| !p.as_os_str().is_empty()) {
-            make_folder(folder)?;
-        }
-        write_atomic(&args.out, &encode_animation(&frames, args.rate)?)?;
-    } else {
-        make_folder(&args.out)?;
-        for (i, frame) in frames.iter().enumerate() {
-            write_png(&args.out.join(format!("frame{i:05}.png")), frame)?;
-        }
-    }
-    context.output.line(format_args!("{} frames: {}", frames.len(), args.out.display()))?;
-    let count = frames.len();
-    context
-        .output
-        .document(&json!({ "device": device.to_string(), "model": path, "frames": count, "out": args.out }))?;
-    Ok(Status::Done)
+/// Writes one pair's picture and code; returns the picture and its file.
+fn mixed(
+    model: &Model,
+    batch: &mut Batch,
+    [coarse, fine]: [&Code; 2],
+    layers: &Range<usize>,
+    stem: &str,
+) -> Result<(Picture, PathBuf)> {
+    let names = [format!("{stem}.png"), format!("{stem}.safetensors")];
+    let planned = batch.outputs.plan(names, &[&coarse.item, &fine.item])?;
+    let w_plus = edit::mix(&coarse.w_plus, &fine.w_plus, layers)?;
+    let picture = pictures(model, std::slice::from_ref(&w_plus))?.remove(0);
+    batch.outputs.start(&planned)?;
+    let [image, code] = [&planned.files[0], &planned.files[1]];
+    write_png(image, &picture)?;
+    write_code(code, &w_plus, model)?;
+    Ok((picture, image.clone()))
 }

@@ -1,7 +1,10 @@
 //! The subcommands, one file each, and what they share: device and output.
 
 mod ablate;
+mod animation;
+mod attributes;
 pub(crate) mod codes;
+mod config;
 mod convert;
 mod data;
 mod demo;
@@ -9,12 +12,16 @@ mod directions;
 mod doctor;
 mod edit;
 mod explain;
+mod familiarity;
 mod generate;
+mod images;
+mod interpolate;
 mod invert;
 mod kernels;
 mod latency;
 mod mix;
 mod model;
+pub(crate) mod numbers;
 mod profile;
 mod project;
 mod showcase;
@@ -54,6 +61,9 @@ enum Command {
     /// Train a generator or an encoder.
     #[command(subcommand)]
     Train(train::Command),
+    /// List presets and every key of the configuration files; check a file.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Train encoders that differ in one part each, and compare them.
     Ablate(ablate::Ablate),
     /// Invert images: W+ codes, reconstructions and an overview.
@@ -75,7 +85,7 @@ enum Command {
     /// Invert by optimisation, slowly and closely; with --tune also the generator's weights (PTI).
     Project(project::Project),
     /// Go from one code to the next, as an animation.
-    Interpolate(mix::Interpolate),
+    Interpolate(interpolate::Interpolate),
     /// Say what a pass spends in which kernel, with a trace and a roofline picture.
     Profile(profile::Profile),
     /// Measure how long an image takes from file to file, by part.
@@ -129,6 +139,7 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Data(command) => data::run(&context, command),
         Command::Train(command) => train::run(&context, command),
+        Command::Config(command) => config::run(&context, command),
         Command::Ablate(args) => ablate::run(&context, args),
         Command::Invert(args) => invert::run(&context, args),
         Command::Segment2Face(args) => tasks::segment2face(&context, args),
@@ -136,9 +147,9 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
         Command::Generate(args) => generate::run(&context, args),
         Command::Directions(command) => directions::run(&context, command),
         Command::Edit(args) => edit::run(&context, args),
-        Command::Mix(args) => mix::mix(&context, args),
+        Command::Mix(args) => mix::run(&context, args),
         Command::Project(args) => project::run(&context, args),
-        Command::Interpolate(args) => mix::interpolate(&context, args),
+        Command::Interpolate(args) => interpolate::run(&context, args),
         Command::Profile(args) => profile::run(&context, args),
         Command::Latency(args) => latency::run(&context, args),
         Command::Convert(args) => convert::run(&context, args),
@@ -147,6 +158,9 @@ pub(crate) fn run_from_arguments() -> Result<Status> {
     };
     for note in swinstyle_kit::tuning::take_notes() {
         context.output.note(format_args!("tuning: {note}"));
+    }
+    for note in swinstyle_files::take_notes() {
+        context.output.note(note);
     }
     outcome
 }

@@ -10,7 +10,7 @@ use swinstyle_data::{
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::{DType, Device, Tensor, rng::Philox};
-use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Samples, StepData, Trainer, config};
+use swinstyle_train::{EncoderTrainer, GeneratorTrainer, Position, Samples, StepData, Trainer, config};
 
 use super::{
     Context,
@@ -106,7 +106,7 @@ fn train_step(file: Option<&std::path::Path>, precision: DType, device: Device) 
     let mut step = 0;
     let pass = move || {
         step += 1;
-        Ok(trainer.step(step, &data).map(drop)?)
+        Ok(trainer.step(Position { step, images: step * batch as u64 }, &data).map(drop)?)
     };
     Ok((format!("training step of {size} px with both regularisations, batch {batch}"), Box::new(pass)))
 }
@@ -132,7 +132,7 @@ fn encoder_step(
     let mut step = 0;
     let pass = move || {
         step += 1;
-        Ok(trainer.step(step, &data).map(drop)?)
+        Ok(trainer.step(Position { step, images: step * batch as u64 }, &data).map(drop)?)
     };
     Ok((format!("training step of an encoder of {size} px, batch {batch}"), Box::new(pass)))
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use swinstyle_data::{
     LabelMap, Picture,
-    picture::{psnr, sheet},
+    picture::{Sheet, psnr},
 };
 use swinstyle_models::Model;
 use swinstyle_tensor::{Device, Tensor};
@@ -25,14 +25,32 @@ pub(super) const STRENGTHS: [f64; 2] = [-2.0, 2.0];
 /// Training portraits whose attributes give the directions.
 const LABELLED: u64 = 400;
 
+/// Pictures in columns, for a sheet and for the page.
+pub(super) struct Table {
+    pub(super) headings: Vec<String>,
+    pub(super) rows: Vec<Vec<Picture>>,
+}
+
+impl Table {
+    pub(super) fn sheet(&self) -> Result<Picture> {
+        let mut sheet = Sheet::new(self.headings.iter().map(String::as_str));
+        for row in &self.rows {
+            sheet.row("", row.iter().cloned());
+        }
+        Ok(sheet.render()?)
+    }
+}
+
 /// A row a portrait: source, inversion, then each attribute at each strength.
 pub(super) fn edited(
     output: Output,
     model: &Model,
     portraits: &[(&Picture, &Array)], // at the generator's size, with their codes [n_styles, D]
     device: Device,
-) -> Result<Picture> {
+) -> Result<Table> {
     let directions = of_attributes(output, model, &EDITS, LABELLED, device)?;
+    let moved = EDITS.iter().flat_map(|name| STRENGTHS.map(|s| format!("{name} {s:+}")));
+    let headings = ["source".to_string(), "inverted".to_string()].into_iter().chain(moved).collect();
     let mut rows = Vec::new();
     for (source, code) in portraits {
         let shape = [&[1], &code.shape[..]].concat();
@@ -45,13 +63,13 @@ pub(super) fn edited(
         row.extend(pictures(model, &all)?);
         rows.push(row);
     }
-    Ok(sheet(&rows)?)
+    Ok(Table { headings, rows })
 }
 
 /// Faces from label maps.
 pub(super) struct Faces {
     /// A row a portrait: label map, answers, the portrait that the map is of.
-    pub(super) sheet: Picture,
+    pub(super) table: Table,
     /// Mean PSNR of the first answers, in dB.
     pub(super) psnr: f64,
 }
@@ -76,6 +94,7 @@ pub(super) fn faces(
         return left_out(format!("{} reads no label maps", path.display()));
     };
     let sampling = Sampling::default();
+    let columns = ["label map".to_string()].into_iter().chain(sampling.columns()).chain(["portrait".to_string()]);
     let (mut rows, mut sum) = (Vec::new(), 0.0);
     for (portrait, map) in portraits {
         let input = one_hot(&map.labels, labels.len(), &[1, map.size, map.size, 1], device)?;
@@ -89,5 +108,5 @@ pub(super) fn faces(
         row.push((*portrait).clone());
         rows.push(row);
     }
-    Ok(Some(Faces { sheet: sheet(&rows)?, psnr: sum / portraits.len().max(1) as f64 }))
+    Ok(Some(Faces { table: Table { headings: columns.collect(), rows }, psnr: sum / portraits.len().max(1) as f64 }))
 }

@@ -1,6 +1,6 @@
 //! `swinstyle segment2face` and `swinstyle super-resolve`: what is not in the input has many answers, so several samples.
 
-use std::{collections::HashSet, ops::Range, path::PathBuf, time::Instant};
+use std::{ffi::OsString, ops::Range, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use swinstyle_data::{
     Picture,
     folder::decode_image,
-    load_image, load_label_map,
-    picture::{psnr, sheet, write_png},
+    load_label_map,
+    picture::{Sheet, psnr, write_png},
 };
 use swinstyle_models::{Model, edit};
 use swinstyle_tensor::{Tensor, rng::Philox};
@@ -20,14 +20,17 @@ use swinstyle_train::{
 
 use super::{
     Context,
-    codes::{check_layers, layers, make_folder, pictures, upload, write_code},
-    invert::{encoder_size, unique_name},
-    model::{EncoderFile, FACES},
+    codes::{check_layers, layers, pictures, upload, write_code},
+    images::Fitting,
+    invert::encoder_size,
+    model::{EncoderFile, FACES, SHIPPED},
+    numbers,
 };
-use crate::output::{Status, Usage};
-
-/// Rows of the overview.
-const OVERVIEW: usize = 32;
+use crate::{
+    batch::{Accept, Batch, Force, Item, Lists, Outputs, Shown},
+    output::Status,
+    text::count,
+};
 
 /// How many answers to give, and in what they differ.
 #[derive(Debug, Args)]
@@ -38,8 +41,8 @@ pub(super) struct Sampling {
     /// Layers that are random from the second answer on, such as 5-9; by default the last ten eighteenths, as the paper's 8-17.
     #[arg(long, value_name = "RANGE", value_parser = layers)]
     mix_layers: Option<Range<usize>>,
-    /// Truncation ψ of the random layers' codes.
-    #[arg(long, default_value_t = 0.7)]
+    /// Truncation ψ of the random layers' codes: 1 is the full variety, 0 the mean image, below 0 its opposite.
+    #[arg(long, default_value_t = 0.7, allow_hyphen_values = true, value_parser = numbers::truncation)]
     truncation: f64,
     /// Seed of the random layers.
     #[arg(long, default_value_t = 0)]
@@ -61,6 +64,11 @@ impl Sampling {
         Ok(range)
     }
 
+    /// Headings of the answers.
+    pub(super) fn columns(&self) -> impl Iterator<Item = String> {
+        (1..=self.samples).map(|i| if i == 1 { "answer 1".to_string() } else { format!("answer {i}, mixed") })
+    }
+
     /// The codes of all answers to one input, the encoder's own first.
     pub(super) fn codes(&self, model: &Model, input: &Tensor) -> Result<Vec<Tensor>> {
         let (layers, device) = (self.layers(model)?, input.device());
@@ -76,9 +84,12 @@ impl Sampling {
 
 #[derive(Debug, Args)]
 pub(super) struct Segment2Face {
-    /// Label maps (PNG): indexed as `swinstyle data avatars --masks` writes them, grey with a label's number, or in the labels' colours.
-    #[arg(required = true, value_name = "MAPS")]
-    files: Vec<PathBuf>,
+    /// Label maps (PNG): indexed as `swinstyle data avatars --masks` writes them, grey with a label's number, or in the labels' colours;
+    /// also folders of them, patterns in quotes, and - for a list on stdin.
+    #[arg(required_unless_present = "files_from", value_name = "MAPS")]
+    files: Vec<OsString>,
+    #[command(flatten)]
+    lists: Lists,
     #[command(flatten)]
     model: EncoderFile,
     #[command(flatten)]
@@ -86,35 +97,46 @@ pub(super) struct Segment2Face {
     /// Folder to write: NAME-1.png and NAME-1.safetensors (the code) an answer, and grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) fn segment2face(context: &Context, args: Segment2Face) -> Result<Status> {
     let device = context.device()?;
-    let (path, model) = args.model.load(FACES, device)?;
+    let (models, model) = args.model.load(FACES, device)?;
     let Task::Segmentation { labels, .. } = Task::of(&model)? else {
         bail!(
             "{}: its encoder does not read label maps; train one with [task] kind = \"segmentation\"",
-            path.display()
+            Shown(&models[0])
         );
     };
     let (encoder, _) = model.encoder.as_ref().context("the model has no encoder")?;
     let size = encoder.config.image_size;
-    let read = |file: &PathBuf| -> Result<Question> {
-        let map = load_label_map(file, &labels, size)?;
+    let read = |item: &Item| -> Result<Question> {
+        let map = load_label_map(item.path(), &labels, size)?;
         let input = one_hot(&map.labels, labels.len(), &[1, size, size, 1], device)?;
         Ok(Question { input, shown: vec![map.picture(&labels)], truth: None })
     };
-    answer(context, &model, &args.files, read, &args.sampling, &args.out, &path, "faces from label maps")
+    let o = context.output;
+    let mut batch = Batch::open(o, "segment2face", &args.files, &args.lists, Accept::Files, &args.out, &args.force)?;
+    models.iter().for_each(|file| batch.outputs.uses(file));
+    let work = Answers { model: &model, layers: args.sampling.layers(&model)?, sampling: &args.sampling, read };
+    work.run(context, batch, &models, "label map", &["label map"])
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SuperResolve {
-    /// Small images (PNG, JPEG, WebP), cropped to a square in the middle; with --factor large ones, which are made small first.
-    #[arg(required = true, value_name = "FILES")]
-    files: Vec<PathBuf>,
+    /// Small images (PNG, JPEG, WebP), with --factor large ones, which are made small first; also folders of them, patterns in
+    /// quotes, and - for a list on stdin.
+    #[arg(required_unless_present = "files_from", value_name = "FILES")]
+    files: Vec<OsString>,
+    #[command(flatten)]
+    lists: Lists,
     /// Make the images smaller by this factor first, from 1 to 32, and measure how near the answers come to the originals.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true, value_parser = numbers::factor)]
     factor: Option<f64>,
+    #[command(flatten)]
+    fitting: Fitting,
     #[command(flatten)]
     model: EncoderFile,
     #[command(flatten)]
@@ -122,14 +144,13 @@ pub(super) struct SuperResolve {
     /// Folder to write: NAME-1.png and NAME-1.safetensors (the code) an answer, and grid.png.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) fn super_resolve(context: &Context, args: SuperResolve) -> Result<Status> {
-    if let Some(factor) = args.factor.filter(|f| !(1.0..=32.0).contains(f)) {
-        return Err(Usage(format!("--factor {factor}: from 1 to 32")).into());
-    }
     let device = context.device()?;
-    let (path, model) = args.model.load(super::model::SHIPPED, device)?;
+    let (models, model) = args.model.load(SHIPPED, device)?;
     let size = encoder_size(&model)?;
     match Task::of(&model)? {
         Task::SuperResolution { min_factor, max_factor } => {
@@ -140,24 +161,29 @@ pub(super) fn super_resolve(context: &Context, args: SuperResolve) -> Result<Sta
         }
         _ => context.output.note("the model was trained on whole images, not on small ones: expect less"),
     }
-    let read = |file: &PathBuf| -> Result<Question> {
+    let read = |item: &Item| -> Result<Question> {
+        let own = decode_image(item.path())?;
         if let Some(factor) = args.factor {
-            let picture = load_image(file, size)?;
+            let picture = args.fitting.square(&own, size)?;
             let input = degrade(&upload([&picture], device)?, &[factor])?;
             let mut shown = Picture::from_batch(&input.to_vec()?, size, size)?;
             shown.push(picture.clone());
             return Ok(Question { input, shown, truth: Some(picture) });
         }
-        let own = decode_image(file)?;
         let side = own.width.min(own.height);
         // Small images are enlarged as those were that the encoder learned from; large ones shrink without aliasing.
         let input = match side < size {
-            true => upload([&load_image(file, side)?], device)?.resize_bilinear(size, size, false)?,
-            false => upload([&load_image(file, size)?], device)?,
+            true => upload([&args.fitting.square(&own, side)?], device)?.resize_bilinear(size, size, false)?,
+            false => upload([&args.fitting.square(&own, size)?], device)?,
         };
         Ok(Question { shown: Picture::from_batch(&input.to_vec()?, size, size)?, input, truth: None })
     };
-    answer(context, &model, &args.files, read, &args.sampling, &args.out, &path, "images enlarged")
+    let o = context.output;
+    let mut batch = Batch::open(o, "super-resolve", &args.files, &args.lists, Accept::Files, &args.out, &args.force)?;
+    models.iter().for_each(|file| batch.outputs.uses(file));
+    let work = Answers { model: &model, layers: args.sampling.layers(&model)?, sampling: &args.sampling, read };
+    let columns: &[&str] = if args.factor.is_some() { &["small", "original"] } else { &["small"] };
+    work.run(context, batch, &models, "image", columns)
 }
 
 /// An input as the encoder reads it.
@@ -170,82 +196,99 @@ struct Question {
     truth: Option<Picture>,
 }
 
-/// Answers each file; bad files are listed at the end and the others done.
-fn answer(
-    context: &Context,
-    model: &Model,
-    files: &[PathBuf],
-    read: impl Fn(&PathBuf) -> Result<Question>,
-    sampling: &Sampling,
-    out: &std::path::Path,
-    model_path: &std::path::Path,
-    what: &str,
-) -> Result<Status> {
-    let layers = sampling.layers(model)?;
-    let (device, started) = (model.w_avg.device(), Instant::now());
-    let (mut rows, mut done, mut failed): (Vec<Vec<Picture>>, Vec<Value>, Vec<Value>) = Default::default();
-    let (mut names, mut errors, mut sum) = (HashSet::new(), Vec::new(), 0.0);
-    let mut progress = context.output.progress(files.len() as u64, "files");
-    for (i, file) in files.iter().enumerate() {
-        match read(file) {
-            Ok(question) => {
-                let codes = sampling.codes(model, &question.input)?;
-                let made = pictures(model, &codes)?;
-                make_folder(out)?;
-                let name = unique_name(file, &mut names);
-                let mut answers = Vec::new();
-                for (k, (code, picture)) in codes.iter().zip(&made).enumerate() {
-                    let path = out.join(format!("{name}-{}.png", k + 1));
-                    write_png(&path, picture)?;
-                    write_code(&path.with_extension("safetensors"), code)?;
-                    answers.push(path);
+/// What is done to every input.
+struct Answers<'a, Read> {
+    model: &'a Model,
+    layers: Range<usize>,
+    sampling: &'a Sampling,
+    read: Read,
+}
+
+/// What came of one input.
+struct Answered {
+    document: Value,
+    psnr: Option<f64>,
+    row: Vec<Picture>,
+}
+
+impl<Read: Fn(&Item) -> Result<Question>> Answers<'_, Read> {
+    /// Answers each input; bad ones are listed at the end and the others done.
+    fn run(
+        &self,
+        context: &Context,
+        mut batch: Batch,
+        models: &[PathBuf],
+        what: &str,
+        shown: &[&str], // headings before the answers
+    ) -> Result<Status> {
+        let (device, started) = (self.model.w_avg.device(), Instant::now());
+        let headings = shown.iter().map(|heading| heading.to_string());
+        let mut overview = Sheet::new(headings.chain(self.sampling.columns()));
+        let (mut documents, mut done, mut measured) = (Vec::new(), Vec::new(), Vec::new());
+        let items = std::mem::take(&mut batch.items);
+        let mut progress = context.output.progress(items.len() as u64, "files");
+        for (i, item) in items.iter().enumerate() {
+            match self.one(item, &mut batch.outputs) {
+                Ok(answered) => {
+                    documents.push(answered.document);
+                    measured.extend(answered.psnr);
+                    overview.row(&item.name, answered.row);
+                    done.push(item);
                 }
-                let mut entry = json!({ "file": file, "answers": answers });
-                if let Some(truth) = &question.truth {
-                    let size = truth.width;
-                    let small = upload([&made[0]], device)?.pool_area(size, size)?.to_vec()?;
-                    let psnr = psnr(&truth.to_f32(), &small)?;
-                    entry["psnr"] = json!(psnr);
-                    sum += psnr;
-                }
-                done.push(entry);
-                if rows.len() < OVERVIEW {
-                    let size = model.generator.config.size;
-                    let factor = |p: &Picture| (size / p.width.max(1)).max(1);
-                    let shown = question.shown.iter().map(|p| p.enlarged(factor(p)));
-                    rows.push(shown.chain(made).collect());
-                }
+                Err(error) => batch.report.fail(item.source.text(), &error),
             }
-            Err(error) => {
-                let reason = crate::output::one_line(&error);
-                failed.push(json!({ "file": file, "reason": reason }));
-                errors.push(reason);
-            }
+            progress.set(i as u64 + 1);
         }
-        progress.set(i as u64 + 1);
+        progress.finish();
+        let grid = batch.overview("grid", &done, &overview);
+        if !done.is_empty() {
+            let near = measured.iter().sum::<f64>() / measured.len().max(1) as f64;
+            let near =
+                if measured.is_empty() { String::new() } else { format!(", the first {near:.2} dB from the original") };
+            let mixed = match self.sampling.samples {
+                1 => String::new(),
+                _ => format!(", the others with random layers {}-{}", self.layers.start, self.layers.end - 1),
+            };
+            let ms = started.elapsed().as_secs_f64() * 1e3 / done.len() as f64;
+            let (files, answers) = (count(done.len(), what), count(self.sampling.samples as usize, "answer"));
+            let out = Shown(batch.outputs.folder());
+            context
+                .output
+                .line(format_args!("{files}, {answers} each{near}{mixed}: {out} ({ms:.1} ms a file on {device})"))?;
+        }
+        let status = batch.report.finish(done.len(), what);
+        context.output.document(&json!({
+            "device": device.to_string(), "model": Shown(&models[0]), "images": documents,
+            "grid": grid.as_deref().map(Shown), "failed": batch.report.failures(),
+            "mixed_layers": [self.layers.start, self.layers.end - 1],
+        }))?;
+        Ok(status)
     }
-    progress.finish();
-    if !rows.is_empty() {
-        write_png(&out.join("grid.png"), &sheet(&rows)?)?;
-        let n = done.len();
-        let measured =
-            if sum > 0.0 { format!(", the first {:.2} dB from the original", sum / n as f64) } else { String::new() };
-        let mixed = match sampling.samples {
-            1 => String::new(),
-            _ => format!(", the others with random layers {}-{}", layers.start, layers.end - 1),
+
+    fn one(&self, item: &Item, outputs: &mut Outputs) -> Result<Answered> {
+        let names = (1..=self.sampling.samples)
+            .flat_map(|k| ["png", "safetensors"].map(|end| format!("{}-{k}.{end}", item.name)));
+        let planned = outputs.plan(names, &[item])?;
+        let question = (self.read)(item)?;
+        let codes = self.sampling.codes(self.model, &question.input)?;
+        let made = pictures(self.model, &codes)?;
+        outputs.start(&planned)?;
+        let files = planned.files.chunks(2);
+        for ((file, code), picture) in files.clone().zip(&codes).zip(&made) {
+            write_png(&file[0], picture)?;
+            write_code(&file[1], code, self.model)?;
+        }
+        let answers: Vec<_> = files.map(|file| Shown(&file[0])).collect();
+        let mut document = json!({ "file": Shown(item.path()), "answers": answers });
+        let near = match &question.truth {
+            Some(truth) => {
+                let small = upload([&made[0]], self.model.w_avg.device())?.pool_area(truth.width, truth.width)?;
+                let psnr = psnr(&truth.to_f32(), &small.to_vec()?)?;
+                document["psnr"] = json!(psnr);
+                Some(psnr)
+            }
+            None => None,
         };
-        let (out, k, ms) = (out.display(), sampling.samples, started.elapsed().as_secs_f64() * 1e3 / n as f64);
-        context.output.line(format_args!(
-            "{n} {what}, {k} answers each{measured}{mixed}: {out} ({ms:.1} ms a file on {device})"
-        ))?;
+        Ok(Answered { document, psnr: near, row: question.shown.into_iter().chain(made).collect() })
     }
-    for error in &errors {
-        context.output.note(format_args!("error: {error}"));
-    }
-    let status = if errors.is_empty() { Status::Done } else { Status::Failed };
-    context.output.document(&json!({
-        "device": device.to_string(), "model": model_path, "images": done, "failed": failed,
-        "mixed_layers": [layers.start, layers.end - 1],
-    }))?;
-    Ok(status)
 }
