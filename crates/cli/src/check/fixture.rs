@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use swinstyle_models::{Init, Layout, Params, Spec};
-use swinstyle_tensor::{Device, Tensor};
+use swinstyle_tensor::{DType, Device, Tensor, no_grad};
 use swinstyle_weights::{
     Archive, Array,
     layout::{nchw_to_nhwc, oihw_to_hwio},
 };
+
+use super::kinks::Names;
 
 /// One file that `make_golden.py` wrote.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub(super) struct Fixture {
     pub(super) archive: Archive,
     /// Where to compute.
     pub(super) device: Device,
+    /// The type to compute in: f32, or f64 on the cpu.
+    pub(super) dtype: DType,
+    /// Where the values of what was read in f64 lie.
+    pub(super) names: Names,
 }
 
 impl Fixture {
@@ -37,11 +43,20 @@ impl Fixture {
         let params = text("params").ok_or_else(foreign)?;
         let json = |key: &str| format!("{}: the metadata's {key} do not parse", path.display());
         let params = serde_json::from_str(params).with_context(|| json("params"))?;
-        let f32_err = match text("f32_err") {
+        let f32_err: BTreeMap<String, [f64; 2]> = match text("f32_err") {
             Some(errors) => serde_json::from_str(errors).with_context(|| json("f32_err"))?,
             None => BTreeMap::new(),
         };
-        Ok(Self { case: case.clone(), kind: kind.clone(), params, f32_err, device, archive })
+        if let Some((name, [error, _])) = f32_err.iter().find(|(_, [error, _])| !(error.is_finite() && *error >= 0.0)) {
+            bail!("{}: the metadata's f32_err of {name} is {error}, which is no error", path.display());
+        }
+        let (case, kind) = (case.clone(), kind.clone());
+        Ok(Self { case, kind, params, f32_err, device, dtype: DType::F32, names: Names::default(), archive })
+    }
+
+    /// Computes elsewhere from now on, or in another type.
+    pub(super) fn compute_on(&mut self, device: Device, dtype: DType) {
+        (self.device, self.dtype) = (device, dtype);
     }
 
     /// Whether the file holds a tensor.
@@ -74,14 +89,26 @@ impl Fixture {
                 bail!("`{name}`: parameters of a network are read by their specifications")
             }
         };
-        Ok(Tensor::from_vec(array.data, &array.shape, self.device)?)
+        let tensor = Tensor::from_vec(array.data, &array.shape, self.device)?.to_dtype(self.dtype)?;
+        self.remember(name, &tensor);
+        Ok(tensor)
+    }
+
+    /// Keeps the place of values in memory, by which launches that read them are known.
+    fn remember(&self, name: &str, tensor: &Tensor) {
+        if let Ok(values) = tensor.host::<f64>() {
+            self.names.borrow_mut().insert(values.as_ptr().addr(), name.to_string());
+        }
     }
 
     /// The parameters `in.p.*` of a network.
     ///
     /// Errors: missing, surplus or misshaped tensors (all are listed), values that are not finite.
     pub(super) fn parameters(&self, specs: &[Spec]) -> Result<Params> {
-        Ok(Params::from_archive(&self.archive, "in.p.", specs, self.device)?)
+        let params =
+            Params::from_archive(&self.archive, "in.p.", specs, self.device)?.to_dtype(self.dtype, |_| false)?;
+        params.iter().for_each(|(name, value)| self.remember(name, value));
+        Ok(params)
     }
 
     fn param(&self, key: &str) -> Option<&Value> {
@@ -103,20 +130,52 @@ impl Fixture {
     }
 }
 
+/// A result in the layout of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Numbers {
+    /// Extents.
+    pub(super) shape: Vec<usize>,
+    /// The numbers, of f32 or of f64.
+    pub(super) data: Vec<f64>,
+}
+
+impl From<Array> for Numbers {
+    fn from(array: Array) -> Self {
+        Self { shape: array.shape, data: array.data.into_iter().map(f64::from).collect() }
+    }
+}
+
 /// What was computed, by the names and in the layouts of the file.
 #[derive(Debug, Default)]
-pub(super) struct Results(pub(super) BTreeMap<String, Array>);
+pub(super) struct Results(pub(super) BTreeMap<String, Numbers>);
 
 impl Results {
     /// Adds a result.
     pub(super) fn put(&mut self, name: String, value: &Tensor, layout: Layout) -> Result<()> {
-        // The archive's own conversion, which knows every layout, needs a specification; names and shapes are ours.
-        let spec = Spec::new(name.clone(), value.shape(), Init::Constant(0.0)).stored(layout);
-        let mut params = Params::default();
-        params.insert(name, value.detach());
-        let mut archive = Archive::new();
-        params.to_archive("", &[spec], &mut archive)?;
-        self.0.extend(archive.arrays);
+        let value = value.detach();
+        let exact = value.dtype() == DType::F64;
+        // Archives hold f32: a number of f64 goes through them in two parts, of which the second has what the first rounds off.
+        let high = if exact { no_grad(|| value.to_dtype(DType::F32))? } else { value.clone() };
+        let mut result = Numbers::from(stored(&name, &high, layout)?);
+        if exact {
+            let low = no_grad(|| value.sub(&high.to_dtype(DType::F64)?)?.to_dtype(DType::F32))?;
+            let low = stored(&name, &low, layout)?.data;
+            // What f32 cannot hold stays infinite.
+            let parts = result.data.iter_mut().zip(low).filter(|(high, _)| high.is_finite());
+            parts.for_each(|(high, low)| *high += f64::from(low));
+        }
+        self.0.insert(name, result);
         Ok(())
     }
+}
+
+/// A tensor as the file lays it out.
+fn stored(name: &str, value: &Tensor, layout: Layout) -> Result<Array> {
+    // The archive's own conversion, which knows every layout, needs a specification; names and shapes are ours.
+    let spec = Spec::new(name, value.shape(), Init::Constant(0.0)).stored(layout);
+    let mut params = Params::default();
+    params.insert(name, value.detach());
+    let mut archive = Archive::new();
+    params.to_archive("", &[spec], &mut archive)?;
+    archive.arrays.remove(name).ok_or_else(|| anyhow!("`{name}` was not stored"))
 }

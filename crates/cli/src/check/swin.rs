@@ -42,7 +42,7 @@ pub(super) fn run(f: &Fixture) -> Result<Results> {
         None => (Inputs::of_network(f, &swin.specs(), &image)?, None),
         Some(described) => {
             let archive = procedural(described)?;
-            let params = Params::from_archive(&archive, "", &swin.specs(), f.device)?;
+            let params = Params::from_archive(&archive, "", &swin.specs(), f.device)?.to_dtype(f.dtype, |_| false)?;
             (Inputs::of_network(f, &[], &image)?, Some((archive, params)))
         }
     };
@@ -65,7 +65,7 @@ pub(super) fn run(f: &Fixture) -> Result<Results> {
         let count = shape.iter().product();
         let made = fixed.as_ref().and_then(|(archive, _)| archive.arrays.get(name)?.data.get(..count));
         let values = made.ok_or_else(|| anyhow!("probe.{name} is no part of a described parameter"))?;
-        results.0.insert(format!("probe.{name}"), Array::new(shape, values.to_vec())?);
+        results.0.insert(format!("probe.{name}"), Array::new(shape, values.to_vec())?.into());
     }
     Ok(results)
 }

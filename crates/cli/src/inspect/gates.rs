@@ -71,10 +71,26 @@ pub(super) fn check(cases: &[CaseReport]) -> Vec<String> {
     broken
 }
 
+/// Spills that no gate stops, a line each.
+pub(super) fn tolerated(cases: &[CaseReport]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let launches = cases.iter().filter(|c| !c.is_tour()).flat_map(|c| &c.launches);
+    let few = launches.filter_map(|line| {
+        let (resources, sass) = (line.resources.as_ref()?, line.sass.as_ref()?);
+        let few = (1..=SPILLED_BYTES).contains(&resources.spilled_bytes) && seen.insert(&line.file);
+        let spill = few.then(|| spill(resources, sass))?;
+        Some(format!("{} ({}): {spill}; up to {SPILLED_BYTES} are let pass", line.kernel, line.variant))
+    });
+    few.collect()
+}
+
 fn spilled(resources: &Resources, sass: &Sass) -> Option<String> {
+    (resources.spilled_bytes > SPILLED_BYTES).then(|| spill(resources, sass))
+}
+
+fn spill(resources: &Resources, sass: &Sass) -> String {
     let (bytes, times) = (resources.spilled_bytes, sass.spills_in_loops);
-    let spilled = bytes > SPILLED_BYTES;
-    spilled.then(|| format!("{bytes} bytes are spilled, and {times} instructions in loops touch them"))
+    format!("{bytes} bytes are spilled, and {times} instructions in loops touch them")
 }
 
 fn narrow(line: &Line, sass: &Sass) -> Option<String> {
@@ -135,6 +151,15 @@ mod tests {
         assert_eq!(broken(0, "LDG.E"), 1);
         assert!(check(&[case("modconv/a", "modulated_conv2d::weight_gradient", 0, "LDG.E")]).is_empty());
         assert!(check(&[case("tour/f32/convolution", "modulated_conv2d::conv", 500, "LDG.E")]).is_empty());
+    }
+
+    #[test]
+    fn a_few_spilled_bytes_are_let_pass_and_said() {
+        let said =
+            |name: &str, bytes| tolerated(&[case(name, "window_attention::backward_matrix", bytes, "LDG.E.128")]);
+        assert!(said("a", 0).is_empty() && said("a", 20).is_empty() && said("tour/f32/a", 4).is_empty());
+        let lines = said("a", 4);
+        assert!(lines.len() == 1 && lines[0].contains("4 bytes") && lines[0].contains("up to 16"), "{lines:?}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
+use swinstyle_data::picture::write_atomic;
 use swinstyle_tensor::{
     DType, Device,
     cube::dry::{self, Chip, Launch, Program},
@@ -204,7 +205,7 @@ impl Inspector<'_> {
 
     fn write(&self, name: &str, extension: &str, bytes: &[u8]) -> Result<PathBuf> {
         let file = self.out.join(format!("{name}.{extension}"));
-        fs::write(&file, bytes).with_context(|| format!("{} cannot be written", file.display()))?;
+        write_atomic(&file, bytes)?;
         Ok(file)
     }
 }

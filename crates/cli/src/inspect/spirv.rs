@@ -14,11 +14,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use ciborium::Value;
 use serde::Serialize;
-use swinstyle_tensor::{DType, Device, cube::describe};
+use swinstyle_data::picture::write_atomic;
+use swinstyle_tensor::{
+    DType, Device,
+    cube::{describe, working_folder},
+};
 
 use super::tour;
 use crate::{
-    build,
     output::{Output, Status, one_line},
     tune,
 };
@@ -43,8 +46,11 @@ struct Module {
 /// Errors: a device that is not Vulkan's, a kernel filter that nothing matches. Invalid modules are reported, and the outcome is a failure.
 pub(crate) fn run(device: Device, kernel: Option<&str>, out: &Path, output: Output) -> Result<Status> {
     let compiler = describe(device)?.compiler;
-    let Some(cache) = build::kernel_cache().filter(|_| matches!(device, Device::Wgpu(_))) else {
+    if !matches!(device, Device::Wgpu(_)) {
         bail!("{device} has no SPIR-V; name a Vulkan device with --device wgpu");
+    }
+    let Some(cache) = working_folder() else {
+        bail!("the kernel cache, through which the modules are read, cannot be written");
     };
     let out = out.join("vulkan");
     fs::create_dir_all(&out).with_context(|| format!("{} cannot be made", out.display()))?;
@@ -70,7 +76,7 @@ pub(crate) fn run(device: Device, kernel: Option<&str>, out: &Path, output: Outp
         }
         let file = out.join(format!("{i:03}-{name}.spv"));
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        fs::write(&file, bytes).with_context(|| format!("{} cannot be written", file.display()))?;
+        write_atomic(&file, &bytes)?;
         let (valid, detail) = match validator {
             true => validate(&file)?,
             false => (None, String::new()),

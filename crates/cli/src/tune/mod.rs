@@ -1,11 +1,12 @@
 //! `swinstyle kernels tune`: times every legal blueprint of the launches of some work, and writes the winners to the device's table.
 //!
 //! A probe sits in the launch: where a kernel has choices, each candidate computes the same inputs, is compared with the host twin in
-//! f64, and only then timed, in rounds that go through all of them. The table is written after every launch, so that a run that was
+//! f64, and only then raced against the default. Where none wins beyond the noise the default stays, and the table says so. The table is written after every launch, so that a run that was
 //! stopped goes on where it was.
 
 mod cases;
 mod point;
+mod race;
 pub(crate) mod tables;
 
 use std::{
@@ -32,7 +33,7 @@ use swinstyle_tensor::{
 
 use crate::{
     build,
-    interrupt::flag_on_interrupt,
+    interrupt::Interrupt,
     output::{Output, Status, one_line},
 };
 use tables::Identity;
@@ -97,8 +98,8 @@ pub(crate) fn run(device: Device, options: Options, output: Output) -> Result<St
     // Another kernel's measurements are kept as well when one is asked for.
     let previous = tables::previous(&file, &identity).filter(|_| options.resume || options.kernel.is_some());
     let quick = options.quick;
-    let stopped = Arc::new(AtomicBool::new(false));
-    flag_on_interrupt(stopped.clone())?;
+    let interrupt = Interrupt::watch()?;
+    let stopped = interrupt.flag.clone();
     tuning::install(tables::place(device), None);
     let table = table(identity, previous, &options);
     output.note(format_args!("tuning {} into {}", table.device, file.display()));
@@ -144,7 +145,7 @@ pub(crate) fn run(device: Device, options: Options, output: Output) -> Result<St
     output.document(&json!({ "table": file.to_string(), "tuned": tuned, "kept": kept, "stopped": stopped }))?;
     if stopped.load(Ordering::Relaxed) {
         output.note("stopped; `--resume` goes on from here");
-        status = Status::Failed;
+        status = interrupt.status();
     }
     Ok(status)
 }
@@ -223,17 +224,31 @@ impl Run {
             median_us: m.winner.median_us,
             spread_us: m.winner.spread_us,
             default_us: m.default_us,
+            won: m.duel.as_ref().filter(|duel| duel.wins()).map(|duel| [duel.faster as u32, race::PAIRS as u32]),
             blueprint: m.winner.blueprint,
             lost: m.lost,
             dropped: m.dropped,
         };
-        let gain = entry.default_us / entry.median_us;
         let (tried, dropped) = (entry.lost.len() + 1, entry.dropped.len());
-        let chosen = tuning::inline(&entry.blueprint);
-        self.output.note(format_args!(
-            "{} {} {:?}: {chosen}, {:.1} us ± {:.1}, {gain:.2} times the default's speed, best of {tried}, {dropped} dropped",
-            entry.kernel, entry.class, entry.sizes, entry.median_us, entry.spread_us
-        ));
+        let place = format!("{} {} {:?}", entry.kernel, entry.class, entry.sizes);
+        let verdict = match (&m.duel, &m.challenger) {
+            (Some(duel), Some(challenger)) => {
+                let raced = format!(
+                    "{:.2} times the default's speed, faster in {} of {} pairs",
+                    duel.gain,
+                    duel.faster,
+                    race::PAIRS
+                );
+                let challenger = tuning::inline(challenger);
+                if duel.wins() {
+                    format!("{challenger}, {:.1} us ± {:.1}, {raced}", entry.median_us, entry.spread_us)
+                } else {
+                    format!("no winner: within the noise ({challenger}: {raced}); the default stays")
+                }
+            }
+            _ => format!("no winner: the default's {:.1} us ± {:.1} are the best", entry.median_us, entry.spread_us),
+        };
+        self.output.note(format_args!("{place}: {verdict}; {tried} tried, {dropped} dropped"));
         for d in &entry.dropped {
             self.output.note(format_args!("  dropped {}: {}", tuning::inline(&d.blueprint), d.reason));
         }

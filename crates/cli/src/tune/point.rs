@@ -9,18 +9,22 @@ use swinstyle_tensor::{
 };
 use toml::Value;
 
+use super::race::{Duel, race};
 use crate::output::panic_text;
 
 /// Seconds of a timing at the least: what is shorter is launched several times.
 const LEAST_SECONDS: f64 = 2e-3;
 /// Launches of a timing at most.
 const MOST_LAUNCHES: usize = 200;
-/// How much faster than the default a winner must be: less is noise.
-const MARGIN: f64 = 0.02;
 
 /// What was measured.
 pub(super) struct Measured {
+    /// What won, or the default where nothing did.
     pub(super) winner: Lost,
+    /// The duel that it won; or that the best candidate lost; nothing where no candidate seemed faster.
+    pub(super) duel: Option<Duel>,
+    /// The candidate of the duel.
+    pub(super) challenger: Option<Value>,
     pub(super) default_us: f64,
     pub(super) lost: Vec<Lost>,
     pub(super) dropped: Vec<Dropped>,
@@ -41,40 +45,26 @@ pub(super) fn tune(visit: &Visit, point: &Point, most: usize, rounds: usize) -> 
             Err(reason) => dropped.push(Dropped { reason, blueprint: candidate.clone() }),
         }
     }
-    let mut times = vec![Vec::with_capacity(rounds); alive.len()];
     let mut clock = Clock::Wall;
-    for round in 0..=rounds {
-        for (candidate, times) in alive.iter().zip(&mut times) {
-            let (seconds, by) = forcing(point, candidate, || one(visit, times.last().copied()))?;
-            clock = by;
-            // The first round warms up, and tells how often to launch in the others.
-            if round == 1 {
-                times.clear();
-            }
-            times.push(seconds);
-        }
-    }
-    times.iter_mut().for_each(|seconds| seconds.sort_by(f64::total_cmp));
-    let (median, fastest) = (|s: &[f64]| s[s.len() / 2], |s: &[f64]| s[0]);
-    // On a machine that also does other work a median may be luck; then the fastest rounds do not agree with it.
-    let wins = |s: &[f64]| median(s) < least(median(&times[0])) && fastest(s) < least(fastest(&times[0]));
-    let better = (1..times.len()).filter(|&i| wins(&times[i]));
-    let winner = better.min_by(|&a, &b| median(&times[a]).total_cmp(&median(&times[b]))).unwrap_or(0);
+    let mut before = vec![None; alive.len()];
+    let race = race(alive.len(), rounds, |candidate| {
+        // The first timing of a candidate tells how often to launch in the others.
+        let (seconds, by) = forcing(point, &alive[candidate], || one(visit, before[candidate]))?;
+        (clock, before[candidate]) = (by, Some(seconds));
+        Ok(seconds)
+    })?;
+    let challenger = race.duel.as_ref().map(|duel| alive[duel.candidate].clone());
+    let winner = race.duel.as_ref().filter(|duel| duel.wins()).map_or(0, |duel| duel.candidate);
     let timed = |(blueprint, s): (Value, &Vec<f64>)| Lost {
-        median_us: rounded(median(s)),
+        median_us: rounded(s[s.len() / 2]),
         spread_us: rounded(s[s.len() - 1] - s[0]),
         blueprint,
     };
-    let mut all: Vec<Lost> = alive.into_iter().zip(&times).map(timed).collect();
+    let mut all: Vec<Lost> = alive.into_iter().zip(&race.times).map(timed).collect();
     let default_us = all[0].median_us;
     let winner = all.remove(winner);
     all.sort_by(|a, b| a.median_us.total_cmp(&b.median_us));
-    Ok((Measured { winner, default_us, lost: all, dropped }, clock))
-}
-
-/// What a winner must stay below.
-fn least(default: f64) -> f64 {
-    default * (1.0 - MARGIN)
+    Ok((Measured { winner, duel: race.duel, challenger, default_us, lost: all, dropped }, clock))
 }
 
 /// µs to a hundredth.

@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use swinstyle_kit::tuning::{self, Place, Table};
+use swinstyle_kit::tuning::{self, Entry, Place, Table};
 use swinstyle_tensor::{Device, cube::describe};
 
+use super::cases;
 use crate::build;
 
 /// Tables that come with the program, by file name.
@@ -107,9 +108,15 @@ fn read(place: &str, text: &str, identity: &Identity) -> Found {
     if table.device != identity.device {
         return ignored(format!("{place} is for `{}`, not `{}`, and was ignored", table.device, identity.device));
     }
+    let ignored = |fault: String| format!("{place}: {fault}; the entry was ignored");
+    let mut notes: Vec<String> = table.take_faults().into_iter().map(ignored).collect();
+    // A kernel that no launch has, or under another room's name, would never be looked up, and never be called stale.
+    let known = |e: &Entry| cases::room(&e.kernel) == e.room;
+    let strange = table.entries.iter().filter(|e| !known(e));
+    notes.extend(strange.map(|e| ignored(format!("kernel `{}` of room `{}` is not known", e.kernel, e.room))));
+    table.entries.retain(known);
     let stale = table.stale(&build::code());
     table.entries.retain(|e| !stale.contains(&e.room));
-    let mut notes = Vec::new();
     if !stale.is_empty() {
         let names = stale.join(", ");
         notes
@@ -179,6 +186,16 @@ mod tests {
         let old = read("f", &old.text().unwrap(), &identity());
         assert!(old.table.unwrap().entries.is_empty());
         assert!(old.notes.len() == 1 && old.notes[0].contains("layer-norm"), "{:?}", old.notes);
+
+        for (from, to, said) in [
+            ("median_us = 1.0", "median_us = -3.0", "f: entry 1 (layer_norm rows [8, 8]): median_us is -3"),
+            ("units = 8", "units = 1000000", "blueprint.units is 1000000"),
+            ("layer_norm", "softmax", "kernel `softmax`"),
+        ] {
+            let found = read("f", &table().text().unwrap().replace(from, to), &identity());
+            assert!(found.table.unwrap().entries.is_empty() && found.notes.len() == 1, "{to}: {:?}", found.notes);
+            assert!(found.notes[0].contains(said) && found.notes[0].contains("ignored"), "{:?}", found.notes);
+        }
 
         let mut driver = table();
         driver.driver = "2".to_string();
