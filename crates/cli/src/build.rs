@@ -21,15 +21,10 @@ pub(crate) fn cache() -> Option<PathBuf> {
     Some(cache?.join("swinstyle"))
 }
 
-/// Where this process keeps compiled kernels: `SWINSTYLE_KERNEL_CACHE`, or this build's folder. `None` where it cannot be written.
+/// Where compiled kernels are kept for the next start: `SWINSTYLE_KERNEL_CACHE`, or this build's folder.
 pub(crate) fn kernel_cache() -> Option<PathBuf> {
     let named = env::var_os("SWINSTYLE_KERNEL_CACHE").filter(|v| !v.is_empty()).map(PathBuf::from);
-    let folder = named.or_else(|| Some(kernels()?.join(ID)))?;
-    // CubeCL panics where it cannot write.
-    let probe = folder.join(format!(".{}", std::process::id()));
-    std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&probe, "")).ok()?;
-    std::fs::remove_file(&probe).ok()?;
-    Some(folder)
+    named.or_else(|| Some(kernels()?.join(ID)))
 }
 
 /// Where compiled kernels of all builds are.

@@ -2,32 +2,39 @@
 //!
 //! [`commands`] has one file a subcommand, [`output`] says where text, JSON, progress and errors go. [`check`] holds the
 //! rooms and the networks to fixtures made by PyTorch; [`bench`] times the cases of `benches/peers/pytorch_peer.py`,
-//! [`inspect`] looks at their GPU code without a GPU.
+//! `inspect` looks at their GPU code without a GPU.
 
 mod ablation;
+mod batch;
 pub mod bench;
 mod build;
+mod chart;
 pub mod check;
 pub mod commands;
+#[cfg(feature = "cuda")]
 pub mod inspect;
 mod interrupt;
 pub mod output;
 mod page;
 mod profile;
+mod progress;
+pub mod text;
 mod tune;
 
 use std::process::ExitCode;
 
 /// Parses the arguments of the process and runs the command they name.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 128 and a signal's number where that ended a long command.
 pub fn main() -> ExitCode {
     quiet_vulkan();
     output::remember_panics();
     if let Some(folder) = build::kernel_cache() {
         swinstyle_tensor::cube::cache_kernels(&folder);
     }
-    in_pool(|| output::finish(commands::run_from_arguments))
+    let code = in_pool(|| output::finish(commands::run_from_arguments));
+    swinstyle_tensor::cube::keep_kernels();
+    code
 }
 
 /// Runs `f` on a thread of the pool that the host kernels share.

@@ -8,16 +8,17 @@ use std::{
     any::Any,
     error::Error,
     fmt,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use swinstyle_files::printable;
+
+pub use crate::progress::Progress;
 
 /// How a command that ran to its end went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Status {
     Done,
     /// Some of it failed, and the command has said what: exit code 1.
     Failed,
+    /// A signal of this number ended it before its work was done; what it had is kept: exit code 128 and the number.
+    Interrupted(u8),
 }
 
 /// Arguments that parse but make no sense together: exit code 2.
@@ -76,7 +79,7 @@ impl Output {
                 self.note(text);
                 Ok(())
             }
-            false => to_stdout(&format!("{text}\n")),
+            false => to_stdout(&(harmless(&text.to_string()) + "\n")),
         }
     }
 
@@ -91,13 +94,18 @@ impl Output {
     /// A remark on stderr.
     pub fn note(self, text: impl fmt::Display) {
         // There is nowhere left to say that stderr is closed.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", harmless(&text.to_string()));
     }
 
     /// Progress towards `total` of `what` (a plural), on stderr.
-    pub fn progress(self, total: u64, what: &'static str) -> Progress {
+    pub fn progress(self, total: u64, what: impl Into<String>) -> Progress {
         Progress::new(total, what)
     }
+}
+
+/// Lines that do nothing to a terminal but stand there, whatever a file says or is called.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn to_stdout(text: &str) -> Result<()> {
@@ -109,60 +117,12 @@ fn to_stdout(text: &str) -> Result<()> {
     }
 }
 
-/// A bar on a terminal, plain lines in a log.
-#[derive(Debug)]
-pub struct Progress {
-    bar: Option<ProgressBar>,
-    total: u64,
-    what: &'static str,
-    started: Instant,
-    said: Instant,
-}
-
-/// Time between two plain lines.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-
-impl Progress {
-    fn new(total: u64, what: &'static str) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let template = "{bar:32} {human_pos}/{human_len} {msg}  {per_sec}  {eta} left";
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-            // A template that does not parse leaves the default one.
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.with_message(what)
-        });
-        let now = Instant::now();
-        Self { bar, total, what, started: now, said: now }
-    }
-
-    /// Says how many are done.
-    pub fn set(&mut self, done: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(done);
-        } else if self.said.elapsed() >= LINE_EVERY && done < self.total {
-            self.said = Instant::now();
-            let rate = done as f64 / self.started.elapsed().as_secs_f64();
-            let left = (self.total - done) as f64 / rate.max(1e-9);
-            let (what, total) = (self.what, self.total);
-            let _ = writeln!(io::stderr(), "{done}/{total} {what}, {rate:.0} a second, {left:.0} s left");
-        }
-    }
-
-    /// Removes the bar.
-    pub fn finish(self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 /// Runs the program: its error becomes one line on stderr, its outcome the exit code.
 pub(crate) fn finish(program: impl FnOnce() -> Result<Status>) -> ExitCode {
     match catch_unwind(AssertUnwindSafe(program)) {
         Ok(Ok(Status::Done)) => ExitCode::SUCCESS,
         Ok(Ok(Status::Failed)) => ExitCode::FAILURE,
+        Ok(Ok(Status::Interrupted(signal))) => ExitCode::from(128 + signal),
         Ok(Err(error)) => report(&error),
         Err(payload) => {
             let text = panic_text(payload.as_ref());
@@ -196,7 +156,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
             line = format!("{line}: {text}");
         }
     }
-    line
+    printable(&line).into_owned()
 }
 
 /// Message and place of the last panic, for whoever catches it.
@@ -223,7 +183,7 @@ fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     let kept = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
     let text = kept.or_else(|| text_of(payload).map(str::to_string)).unwrap_or_else(|| "a panic".to_string());
-    format!("internal error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
+    printable(&format!("internal error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))).into_owned()
 }
 
 #[cfg(test)]
@@ -237,5 +197,11 @@ mod tests {
         assert_eq!(one_line(&quoting), "grid: a.png: cannot be written: disk full");
         let error = anyhow::anyhow!("no header").context("b.safetensors");
         assert_eq!(one_line(&error), "b.safetensors: no header");
+    }
+
+    #[test]
+    fn names_of_files_do_not_drive_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[2J.png\nb\r.png"), "a\\u{1b}[2J.png\nb\\r.png");
+        assert_eq!(one_line(&anyhow::anyhow!("\u{1b}]0;x\u{7}.png: no image")), r"\u{1b}]0;x\u{7}.png: no image");
     }
 }

@@ -1,8 +1,10 @@
-//! Where the names of points stand, so that no name covers another one or a point.
+//! Where the names of points and lines stand, so that no name covers another one, a point or a line.
 
 /// Height of a line of text of 12 pixels, and the mean width of its characters, generously.
 const LINE: f64 = 14.0;
 const CHARACTER: f64 = 6.8;
+/// From the middle of a line of text to its base line, in lines.
+const BASE: f64 = 0.3;
 /// Pixels between a point and its name.
 const GAP: f64 = 4.0;
 
@@ -39,7 +41,26 @@ impl Area {
     fn meets_circle(&self, p: &Point) -> bool {
         let Self([left, top, right, bottom]) = self;
         let [x, y] = p.center;
-        (x - x.clamp(*left, *right)).hypot(y - y.clamp(*top, *bottom)) < p.radius
+        // The edge of the circle is drawn too.
+        (x - x.clamp(*left, *right)).hypot(y - y.clamp(*top, *bottom)) < p.radius + 2.0
+    }
+
+    /// Whether a straight line passes through.
+    fn meets_line(&self, [[x1, y1], [x2, y2]]: &[[f64; 2]; 2]) -> bool {
+        let Self([left, top, right, bottom]) = self;
+        // The part of the line, from 0 to 1, that is between the edges of each direction.
+        let (mut from, mut to) = (0.0_f64, 1.0_f64);
+        for (start, delta, low, high) in [(*x1, x2 - x1, *left, *right), (*y1, y2 - y1, *top, *bottom)] {
+            if delta == 0.0 {
+                if start < low || start > high {
+                    return false;
+                }
+            } else {
+                let (a, b) = ((low - start) / delta, (high - start) / delta);
+                (from, to) = (from.max(a.min(b)), to.min(a.max(b)));
+            }
+        }
+        from <= to
     }
 
     fn within(&self, Self([left, top, right, bottom]): &Self) -> bool {
@@ -52,27 +73,48 @@ fn width(name: &str) -> f64 {
     CHARACTER * name.chars().count() as f64
 }
 
-/// The labels of points that lie in a frame (left, top, right, bottom), in their order; earlier ones have the better places.
+/// Base lines' left ends of the lines' names, and the labels of the points, in their order; all lie in a frame (left, top, right, bottom).
 ///
-/// A name stands right of its point, left, above or below; where all of that is taken, farther out in growing circles.
-pub(super) fn place(points: &[Point], frame: [f64; 4], taken: &[[f64; 4]]) -> Vec<Label> {
-    let mut areas: Vec<Area> = taken.iter().copied().map(Area).collect();
+/// A line's name stands beside it, as far right as there is room. A point's name stands right of it, left, above or below; where all of
+/// that is taken, farther out in growing circles. Earlier ones have the better places.
+pub(super) fn place(points: &[Point], frame: [f64; 4], lines: &[(&str, [[f64; 2]; 2])]) -> (Vec<[f64; 2]>, Vec<Label>) {
+    let mut areas: Vec<Area> = Vec::new();
+    let free = |area: &Area, areas: &[Area]| {
+        area.within(&Area(frame))
+            && !areas.iter().any(|a| a.meets(area))
+            && !points.iter().any(|p| area.meets_circle(p))
+            && !lines.iter().any(|(_, line)| area.meets_line(line))
+    };
+    let mut names = Vec::with_capacity(lines.len());
+    for (name, line) in lines {
+        let found = beside(name, line).find(|at| free(&Area::of_name(name, *at), &areas));
+        // In a picture that is full to the brim names overlap.
+        let at = found.unwrap_or([line[1][0] - width(name), line[1][1] - LINE]);
+        areas.push(Area::of_name(name, at));
+        names.push([at[0], at[1] + LINE * BASE]);
+    }
     let mut labels = Vec::with_capacity(points.len());
     for point in points {
-        let free = |area: &Area| {
-            area.within(&Area(frame))
-                && !areas.iter().any(|a| a.meets(area))
-                && !points.iter().any(|p| area.meets_circle(p))
-        };
-        let found = candidates(point).find(|&(at, _)| free(&Area::of_name(&point.name, at)));
-        // In a picture that is full to the brim names overlap.
+        let found = candidates(point).find(|&(at, _)| free(&Area::of_name(&point.name, at), &areas));
         let (at, distance) = found.unwrap_or(([point.center[0] + point.radius + GAP, point.center[1]], 0.0));
         let area = Area::of_name(&point.name, at);
         areas.push(area);
         let leader = (distance > 0.0).then(|| leader(point, &area));
-        labels.push(Label { at: [at[0], at[1] + LINE * 0.3], leader });
+        labels.push(Label { at: [at[0], at[1] + LINE * BASE], leader });
     }
-    labels
+    (names, labels)
+}
+
+/// Places of a line's name from its right end to its left: above it, farther above, below.
+fn beside(name: &str, [[x1, y1], [x2, y2]]: &[[f64; 2]; 2]) -> impl Iterator<Item = [f64; 2]> {
+    const STEPS: u32 = 60;
+    let (length, x, y) = (width(name), [*x1, *x2], [*y1, *y2]);
+    (0..STEPS).flat_map(move |i| {
+        let t = 1.0 - f64::from(i) / f64::from(STEPS);
+        let [x, y] = [x, y].map(|[from, to]| from + t * (to - from));
+        let off = LINE / 2.0 + GAP;
+        [[x - length - GAP, y - off], [x - length - GAP, y - 2.5 * off], [x + GAP, y + off]]
+    })
 }
 
 /// Places of a name and their distances from the nearest ones.
@@ -115,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_covers_another_or_a_point() {
+    fn no_name_covers_another_a_point_or_a_line() {
         let frame = [70.0, 20.0, 840.0, 450.0];
         // Two dozen points in a small corner of the frame.
         let point = |i: usize| {
@@ -127,15 +169,37 @@ mod tests {
             }
         };
         let points: Vec<Point> = (0..24).map(point).collect();
-        let labels = place(&points, frame, &[]);
-        let area = |i: usize| Area::of_name(&points[i].name, [labels[i].at[0], labels[i].at[1] - LINE * 0.3]);
-        for i in 0..points.len() {
-            assert!(area(i).within(&Area(frame)) && !points.iter().any(|p| area(i).meets_circle(p)), "{i}");
-            assert!(!(0..i).any(|j| area(i).meets(&area(j))), "{i}");
+        let slope = [[100.0, 440.0], [500.0, 100.0]];
+        let lines = [("a ceiling's name", [[500.0, 100.0], [840.0, 100.0]]), ("the name of a slope", slope)];
+        let (names, labels) = place(&points, frame, &lines);
+        let mut areas: Vec<Area> = Vec::new();
+        let at_point = points.iter().zip(&labels).map(|(p, l)| (p.name.as_str(), l.at));
+        for (name, at) in lines.iter().map(|l| l.0).zip(names).chain(at_point) {
+            let area = Area::of_name(name, [at[0], at[1] - LINE * BASE]);
+            assert!(area.within(&Area(frame)) && !points.iter().any(|p| area.meets_circle(p)), "{name}");
+            assert!(!areas.iter().any(|a| a.meets(&area)), "{name}");
+            assert!(!lines.iter().any(|(_, line)| area.meets_line(line)), "{name}");
+            areas.push(area);
         }
         assert!(labels.iter().any(|l| l.leader.is_some()));
         // Alone, a name stands right of its point.
-        let [label] = &place(&points[..1], frame, &[])[..] else { panic!() };
-        assert_eq!((label.at[0], &label.leader), (points[0].center[0] + points[0].radius + GAP, &None));
+        let (_, alone) = place(&points[..1], frame, &[]);
+        assert_eq!((alone[0].at[0], &alone[0].leader), (points[0].center[0] + points[0].radius + GAP, &None));
+    }
+
+    #[test]
+    fn a_line_meets_an_area_where_it_passes_through() {
+        let area = Area([10.0, 10.0, 20.0, 20.0]);
+        for (line, expected) in [
+            ([[0.0, 15.0], [30.0, 15.0]], true),
+            ([[15.0, 0.0], [15.0, 12.0]], true),
+            ([[0.0, 0.0], [30.0, 30.0]], true),
+            ([[12.0, 12.0], [13.0, 18.0]], true),
+            ([[0.0, 15.0], [9.0, 15.0]], false),
+            ([[0.0, 25.0], [30.0, 25.0]], false),
+            ([[0.0, 12.0], [12.0, 0.0]], false),
+        ] {
+            assert_eq!(area.meets_line(&line), expected, "{line:?}");
+        }
     }
 }

@@ -12,7 +12,6 @@ mod trace;
 use std::{collections::BTreeMap, fmt, path::Path, time::Instant};
 
 use anyhow::Result;
-use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::json;
 use swinstyle_data::picture::write_atomic;
@@ -25,6 +24,7 @@ use crate::{
     bench::Ceilings,
     commands::codes::make_folder,
     output::{Output, Status},
+    text::{bytes, count},
 };
 
 /// Passes before the measured ones.
@@ -75,21 +75,15 @@ impl Steady {
 
 impl fmt::Display for Steady {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let [fresh, downloaded, uploaded] = [self.fresh_bytes, self.downloaded, self.uploaded].map(HumanBytes);
-        let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let [fresh, downloaded, uploaded] = [self.fresh_bytes, self.downloaded, self.uploaded].map(bytes);
         write!(
             f,
             "undisturbed it takes {fresh} of fresh memory, waits {} for the device, reads back {} ({downloaded}) and sends {} ({uploaded})",
-            plural(self.waits, "time"),
-            plural(self.downloads, "tensor"),
-            plural(self.uploads, "tensor"),
+            count(self.waits, "time"),
+            count(self.downloads, "tensor"),
+            count(self.uploads, "tensor"),
         )
     }
-}
-
-/// Bytes in MiB.
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }
 
 /// What is said about a pass.
@@ -111,6 +105,8 @@ pub(crate) struct Profile {
     /// Memory, waits and copies of one undisturbed pass.
     steady: Steady,
     ceilings: String,
+    /// What makes the shares of the roofline uncertain.
+    notes: Vec<String>,
     kernels: Vec<Row>,
 }
 
@@ -148,6 +144,11 @@ pub(crate) fn run(
     let mut order: Vec<usize> = (0..traces.len()).collect();
     order.sort_by(|&a, &b| total(&traces[a]).total_cmp(&total(&traces[b])));
     let launches = &traces[order[order.len() / 2]];
+    let most = |c: &Ceilings| {
+        let shares = rows(launches, c).into_iter().map(|r| (r.kernel.to_string(), r.roofline));
+        shares.max_by(|a, b| a.1.total_cmp(&b.1))
+    };
+    let (ceilings, notes) = ceilings.settled(|| Ceilings::measure(device), most)?;
     let rows = rows(launches, &ceilings);
     let profile = Profile {
         what: what.into(),
@@ -161,6 +162,7 @@ pub(crate) fn run(
         reserved_bytes: counters::reserved_bytes(device)?,
         steady: Steady::of(&steady),
         ceilings: ceilings.to_string(),
+        notes,
         kernels: rows,
     };
     print(&profile, output)?;
@@ -234,18 +236,19 @@ fn print(p: &Profile, output: Output) -> Result<()> {
     }
     let memory = match (p.peak_host_bytes, p.reserved_bytes) {
         (0, 0) => String::new(),
-        (0, reserved) => format!(", {} MiB reserved on the device", mebibytes(reserved)),
-        (peak, _) => format!(", at most {} MiB in tensors", mebibytes(peak)),
+        (0, reserved) => format!(", {} reserved on the device", bytes(reserved)),
+        (peak, _) => format!(", at most {} in tensors", bytes(peak)),
     };
-    let moved = mebibytes(p.bytes);
+    let moved = bytes(p.bytes);
     output.line(format_args!(
-        "a pass takes {:.2} ms; its {} launches take {:.2} ms when each is waited for; {:.2} GFLOP, {moved} MiB moved{memory}",
+        "a pass takes {:.2} ms; its {} take {:.2} ms when each is waited for; {:.2} GFLOP, {moved} moved{memory}",
         p.pass_ms,
-        p.launches,
+        count(p.launches as u64, "launch"),
         p.kernels_ms,
         p.flops as f64 * 1e-9,
     ))?;
-    output.line(p.steady)
+    output.line(p.steady)?;
+    p.notes.iter().try_for_each(|note| output.line(format_args!("note: {note}")))
 }
 
 #[cfg(test)]
