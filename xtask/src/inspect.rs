@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    process::{root, run_cargo, run_cargo_with},
+    process::{root, run_program},
     setup::cuda,
 };
 
@@ -35,7 +35,7 @@ pub fn run(options: &Inspect) -> Result<()> {
     if options.arch == VULKAN {
         return vulkan(options);
     }
-    let mut arguments = vec!["run", "--quiet", "--release", "--package", "swinstyle", "--", "kernels", "inspect"];
+    let mut arguments = vec!["kernels", "inspect"];
     let tools = cuda::folder();
     let pinned = cuda::installed(&tools);
     if !pinned && env::var_os("CUDA_PATH").is_none() {
@@ -58,7 +58,7 @@ pub fn run(options: &Inspect) -> Result<()> {
     if options.json {
         arguments.push("--json");
     }
-    run_cargo(&arguments)
+    run_program(&arguments, &[])
 }
 
 /// What asks for SPIR-V instead of a CUDA chip's code.
@@ -75,15 +75,14 @@ fn vulkan(options: &Inspect) -> Result<()> {
         fs::remove_dir_all(&cache)?;
     }
     let out = text(out)?;
-    let mut arguments = vec!["run", "--quiet", "--release", "--package", "swinstyle", "--", "--device", "wgpu"];
-    arguments.extend(["kernels", "spirv", "--out", &out]);
+    let mut arguments = vec!["--device", "wgpu", "kernels", "spirv", "--out", &out];
     if let Some(kernel) = &options.kernel {
         arguments.extend(["--kernel", kernel]);
     }
     if options.json {
         arguments.push("--json");
     }
-    run_cargo_with(&arguments, &[("SWINSTYLE_KERNEL_CACHE", cache.as_os_str())])
+    run_program(&arguments, &[("SWINSTYLE_KERNEL_CACHE", cache.as_os_str())])
 }
 
 /// Holds the kernels of the bench cases to the gates for every chip, where the tools are installed.

@@ -30,9 +30,9 @@ enum Task {
         #[arg(long, conflicts_with = "cuda_tools")]
         spirv_tools: bool,
     },
-    /// Build the program and invert held-out portraits into out/demo
+    /// Build the program and invert held-out portraits into out/demo; installs nothing
     Demo,
-    /// Run every test
+    /// Run every test; first what `setup` does
     Test,
     /// Look at the GPU code of every kernel without a GPU: registers, spills, occupancy, widths of loads
     Inspect(inspect::Inspect),
@@ -42,7 +42,7 @@ enum Task {
     Bench(measure::Bench),
     /// Make a folder that checks, tunes and benches on a machine without a Rust toolchain
     Dist(dist::Dist),
-    /// What continuous integration runs: formatting, lints, tidy, tests
+    /// What continuous integration runs: formatting, lints, tidy, tests (which `setup` comes before)
     Ci,
     /// Check the project's own rules: dependency arrows, kernel rooms, leftovers, links
     Tidy,

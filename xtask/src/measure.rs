@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use crate::process::{root, run_cargo};
+use crate::process::{root, run_program};
 
 /// What to tune; the program knows the kernels.
 #[derive(Args)]
@@ -79,7 +79,7 @@ fn option(words: &mut Vec<String>, name: &str, value: &Option<impl ToString>) {
 }
 
 fn program(words: &[String]) -> Result<()> {
-    let mut arguments = vec!["run", "--quiet", "--release", "--package", "swinstyle", "--", "kernels"];
+    let mut arguments = vec!["kernels"];
     arguments.extend(words.iter().map(String::as_str));
-    run_cargo(&arguments)
+    run_program(&arguments, &[])
 }

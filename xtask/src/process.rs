@@ -29,8 +29,15 @@ pub fn run_cargo(arguments: &[&str]) -> Result<()> {
     run_cargo_with(arguments, &[])
 }
 
+/// Builds the program and runs it with these arguments and environment variables. Cargo shows what it compiles, and when it waits for
+/// another build: on two cores the first build takes minutes.
+pub fn run_program(arguments: &[&str], variables: &[(&str, &OsStr)]) -> Result<()> {
+    eprintln!("building swinstyle, then running it:");
+    run_cargo_with(&[&["run", "--release", "--package", "swinstyle", "--"], arguments].concat(), variables)
+}
+
 /// [`run_cargo`] with environment variables.
-pub fn run_cargo_with(arguments: &[&str], variables: &[(&str, &OsStr)]) -> Result<()> {
+fn run_cargo_with(arguments: &[&str], variables: &[(&str, &OsStr)]) -> Result<()> {
     let shown = format!("cargo {}", arguments.join(" "));
     eprintln!("$ {shown}");
     let status = cargo()

@@ -6,20 +6,17 @@ use anyhow::{Result, bail};
 
 use crate::{
     inspect,
-    process::{root, run_cargo},
+    process::{root, run_cargo, run_program},
     setup, tidy,
 };
 
 /// Where the demo writes, relative to the root.
 const DEMO: &str = "out/demo";
 
-/// Builds the program, inverts held-out portraits and says where the results are.
+/// Builds the program, inverts held-out portraits and says where the results are. It installs nothing: only the tests need Vulkan, and
+/// the demo's default on a machine without a GPU is the cpu.
 pub fn demo() -> Result<()> {
-    // Only the tests need Vulkan: the demo's default on a machine without a GPU is the cpu.
-    if let Err(error) = setup::run() {
-        eprintln!("setup: {error:#} (the demo does without)");
-    }
-    run_cargo(&["run", "--release", "--package", "swinstyle", "--", "demo", "--out", DEMO])?;
+    run_program(&["demo", "--out", DEMO], &[])?;
     let folder = root().join(DEMO);
     for name in ["grid.png", "index.html", "metrics.json"] {
         let file = folder.join(name);
@@ -52,7 +49,8 @@ pub fn ci() -> Result<()> {
 fn spoken(time: Duration) -> String {
     match time.as_secs() {
         s @ 0..60 => format!("{s} s"),
-        s => format!("{} min {} s", s / 60, s % 60),
+        s @ 60..3600 => format!("{} min {} s", s / 60, s % 60),
+        s => format!("{} h {} min", s / 3600, s / 60 % 60),
     }
 }
 
@@ -61,9 +59,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_spoken_in_minutes_and_seconds() {
+    fn times_are_spoken_in_their_two_largest_units() {
         assert_eq!(spoken(Duration::from_secs(59)), "59 s");
         assert_eq!(spoken(Duration::from_secs(61)), "1 min 1 s");
-        assert_eq!(spoken(Duration::from_secs(3600)), "60 min 0 s");
+        assert_eq!(spoken(Duration::from_secs(5000)), "1 h 23 min");
     }
 }

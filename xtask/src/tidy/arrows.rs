@@ -1,4 +1,4 @@
-//! The dependency arrows: `cli → train → models → kernels → tensor`, with `weights` and `data` beside `models`.
+//! The dependency arrows: `cli → train → models → kernels → tensor`, with `weights` and `data` beside `models`, and `files` below all.
 
 use std::process::Stdio;
 
@@ -20,6 +20,7 @@ const ROOM_TO_ROOM: [(&str, &str); 1] = [("kernels/modulated-conv2d", "kernels/u
 /// A crate's place in the house.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    Files,
     Tensor,
     Kit,
     Room,
@@ -34,12 +35,13 @@ enum Place {
     Xtask,
 }
 
-use Place::{Cli, Data, Kit, Models, Outside, Room, Tensor, Train, Weights, Xtask};
+use Place::{Cli, Data, Files, Kit, Models, Outside, Room, Tensor, Train, Weights, Xtask};
 
 impl Place {
     /// By the folder that the crate lies in.
     fn of(folder: &str) -> Option<Self> {
         Some(match folder {
+            "crates/files" => Files,
             "crates/tensor" => Tensor,
             "crates/weights" => Weights,
             "crates/data" => Data,
@@ -57,14 +59,15 @@ impl Place {
     /// The places that a crate may use: those below it, and not its neighbours.
     fn may_use(self) -> &'static [Place] {
         match self {
-            Tensor | Xtask => &[],
-            Kit | Weights | Data => &[Tensor],
-            Room => &[Tensor, Kit],
+            Files | Xtask => &[],
+            Tensor => &[Files],
+            Kit | Weights | Data => &[Files, Tensor],
+            Room => &[Files, Tensor, Kit],
             // A network is built from weights that were read; reading them knows no network.
-            Models => &[Tensor, Kit, Room, Weights],
-            Train => &[Tensor, Kit, Room, Weights, Data, Models],
-            Cli => &[Tensor, Kit, Room, Weights, Data, Models, Train],
-            Outside => &[Tensor, Kit, Room, Weights, Data, Models, Train, Cli],
+            Models => &[Files, Tensor, Kit, Room, Weights],
+            Train => &[Files, Tensor, Kit, Room, Weights, Data, Models],
+            Cli => &[Files, Tensor, Kit, Room, Weights, Data, Models, Train],
+            Outside => &[Files, Tensor, Kit, Room, Weights, Data, Models, Train, Cli],
         }
     }
 }
@@ -147,7 +150,8 @@ mod tests {
 
     #[test]
     fn arrows_point_down() {
-        let order = ["crates/tensor", "kernels/upfirdn2d", "crates/models", "crates/train", "crates/cli"];
+        let order =
+            ["crates/files", "crates/tensor", "kernels/upfirdn2d", "crates/models", "crates/train", "crates/cli"];
         for (i, upper) in order.iter().enumerate() {
             for (j, lower) in order.iter().enumerate() {
                 assert_eq!(errors(upper, on(lower)), usize::from(j >= i), "{upper} on {lower}");
