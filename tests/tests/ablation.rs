@@ -55,7 +55,10 @@ fn rows_are_trained_once_and_put_into_a_table_with_pictures() {
     let ran = ablate(&file, &out, &["--json"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.stderr.matches("training the encoder").count(), 2, "only pSp's rows are left: {ran:?}");
-    let rows = ran.document()["rows"].as_array().unwrap().clone();
+    let lines: Vec<serde_json::Value> = ran.stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let stopped = lines.iter().filter(|l| l["event"] == "stopped" && l["row"] == "psp" && l["reason"] == "finished");
+    assert_eq!(stopped.count(), 2, "{ran:?}");
+    let rows = lines.last().unwrap()["rows"].as_array().unwrap().clone();
     assert_eq!(rows.len(), 4);
     for row in &rows {
         let m = &row["measures"];
@@ -72,6 +75,16 @@ fn rows_are_trained_once_and_put_into_a_table_with_pictures() {
     let again = ablate(&file, &out, &[]);
     assert_eq!((again.code, again.stderr.contains("training the encoder")), (Some(0), false), "{again:?}");
     assert!(again.stdout.contains("pSp (2 seeds)"), "{again:?}");
+    // A result that was measured in another way is measured anew; the trained encoder stands.
+    let result = out.join("rows/swin/seed-1/result.json");
+    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(&result).unwrap()).unwrap();
+    let (now, mut old) = (read(), read());
+    assert!(old.as_object_mut().unwrap().remove("measured_by").is_some());
+    old["measures"]["ssim"] = 9.0.into();
+    fs::write(&result, old.to_string()).unwrap();
+    let anew = ablate(&file, &out, &["--rows", "swin"]);
+    assert_eq!((anew.code, anew.stderr.contains("training the encoder")), (Some(0), false), "{anew:?}");
+    assert_eq!(now, read());
     // Another length is another comparison: nothing is mixed up, nothing is lost.
     let before = fs::read(out.join("ablation.json")).unwrap();
     ablate(&config(folder.path(), 16), &out, &[]).assert_last_error_line(&["rows/swin/seed-1", "--out"]);

@@ -15,10 +15,11 @@ fn done(arguments: &[&str]) -> serde_json::Value {
     ran.document()
 }
 
-/// The images that `generate` makes of seeds 1 and 2.
+/// The images that `generate` makes of seeds 1 and 2 with the model that edits.
 fn generated(folder: &Path) -> [Vec<u8>; 2] {
     let out = folder.join("generated");
-    done(&["generate", "--seeds", "1,2", "--out", text(&out)]);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/avatar64.safetensors");
+    done(&["generate", "--model", text(&model), "--seeds", "1,2", "--out", text(&out)]);
     ["seed0001.png", "seed0002.png"].map(|name| fs::read(out.join(name)).unwrap())
 }
 
@@ -87,6 +88,12 @@ fn attributes_of_portraits_become_directions_with_their_accuracy() {
         assert!(measured["accuracy"].as_f64().unwrap() > 0.6, "{direction}");
         assert!((0.0..=1.0).contains(&measured["others_changed"].as_f64().unwrap()), "{direction}");
     }
+    let svm = folder.path().join("svm");
+    let arguments = ["directions", "attributes", "--method", "svm", "--attribute", "pale:skin", "--count", "120"];
+    let by_svm = done(&[&arguments[..], &["--out", text(&svm)]].concat());
+    let method = |document: &serde_json::Value| document["directions"][0]["about"]["method"].clone();
+    assert_eq!((method(&document), method(&by_svm)), ("fisher".into(), "svm".into()));
+    assert!(by_svm["directions"][0]["about"]["measured"]["accuracy"].as_f64().unwrap() > 0.6, "{by_svm}");
     // A paler skin is lighter where the skin is.
     let skin = out.join("pale.safetensors");
     let edits = folder.path().join("e");
@@ -106,10 +113,13 @@ fn what_does_not_fit_the_model_is_said_in_one_line() {
     };
     let tiny = golden().join("checkpoints/stylegan2_tiny_64px.safetensors");
     let theirs = sefa(folder.path(), &["--model", text(&tiny)]);
-    fail(&["edit", "seed:1", "--direction", text(&theirs)], &["sefa-1.safetensors", "another"]);
+    fail(&["edit", "seed:1", "--direction", text(&theirs)], &["sefa-1.safetensors", "[16]", "[10, 64]"]);
     fail(&["edit", "seed:1", "--direction", "nowhere.safetensors"], &["nowhere.safetensors"]);
     fail(&["edit", "seed:1", "--model", text(&tiny), "--direction", text(&tiny)], &["tensors"]);
-    fail(&["mix", "--coarse", text(&theirs), "--fine", "seed:1", "--layers", "1"], &["sefa-1.safetensors", "w_plus"]);
+    fail(
+        &["mix", "--coarse", text(&theirs), "--fine", "seed:1", "--layers", "1"],
+        &["sefa-1.safetensors", "a direction, not a code"],
+    );
     fail(&["mix", "--model", text(&tiny), "--coarse", "x.png", "--fine", "seed:1", "--layers", "1"], &["no encoder"]);
     let usage = run(&["mix", "--coarse", "seed:1", "--fine", "seed:2", "--layers", "3-12", "--out", text(&out)]);
     assert_eq!(usage.code, Some(2), "{usage:?}");
@@ -132,4 +142,30 @@ fn a_projection_from_the_encoders_code_comes_nearer_and_writes_a_code_that_gives
     done(&[&arguments[..], &["--out", text(&frames)]].concat());
     let read = |path: PathBuf| image_of(&fs::read(path).unwrap());
     assert!(read(frames.join("frame00000.png")) == read(out.join("000000-projected.png")));
+
+    // A direction of the generator that was tuned edits the tuned one, in whatever type it is stored, and a line says so.
+    let direction = sefa(folder.path(), &[]);
+    let edit = |model: &Path, more: &[&str]| {
+        let edits = folder.path().join("edits");
+        let arguments =
+            ["edit", text(&code), "--model", text(model), "--direction", text(&direction), "--strength", "1"];
+        run(&[&arguments[..], more, &["--force", "--device", "cpu", "--out", text(&edits)]].concat())
+    };
+    let half = folder.path().join("half.safetensors");
+    done(&["convert", text(&model), text(&half), "--dtype", "bf16"]);
+    for model in [&model, &half] {
+        let ran = edit(model, &[]);
+        assert!(ran.code == Some(0) && ran.stderr.contains("relative of the model's generator"), "{ran:?}");
+    }
+    // Another generator of the same shape takes neither, unless it is told to.
+    let other = folder.path().join("other.safetensors");
+    let mut archive = swinstyle_weights::Archive::read(&model).unwrap();
+    let mut header = archive.header().unwrap().unwrap();
+    header.config["lineage"] = serde_json::json!(["a stranger"]);
+    archive.set_header(&header);
+    archive.write(&other, swinstyle_weights::FloatDtype::F32).unwrap();
+    let refused = edit(&other, &[]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("--any-generator"), "{refused:?}");
+    let taken = edit(&other, &["--any-generator"]);
+    assert!(taken.code == Some(0) && !taken.stderr.contains("relative"), "{taken:?}");
 }

@@ -15,6 +15,12 @@ fn portraits(folder: &Path) -> Vec<PathBuf> {
     (0..6).map(|i| out.join(format!("images/{i:06}.png"))).collect()
 }
 
+/// Width and height of a PNG file.
+fn size(file: &Path) -> [u32; 2] {
+    let bytes = fs::read(file).unwrap();
+    [16, 20].map(|i| u32::from_be_bytes(bytes[i..i + 4].try_into().unwrap()))
+}
+
 #[test]
 fn the_demo_beats_the_mean_image_and_writes_grid_page_and_metrics() {
     let folder = tempfile::tempdir().unwrap();
@@ -30,10 +36,17 @@ fn the_demo_beats_the_mean_image_and_writes_grid_page_and_metrics() {
     assert!(metrics["psnr"].as_f64() > metrics["baseline_mean_image_psnr"].as_f64(), "{metrics}");
     // No map says a colour: what is not seen is far off, what is seen is not.
     assert!(metrics["face_from_segmentation_psnr"].as_f64() > Some(12.0), "{metrics}");
+    let page = fs::read_to_string(out.join("index.html")).unwrap();
+    for part in ["name=\"viewport\"", "prefers-color-scheme: dark", "swinstyle edit"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert_eq!(page.matches(" src=\"").count(), page.matches(" src=\"data:").count(), "the page is one file");
+    // Two triples of 128 px beside each other, six below each other, with headings, names and margins.
+    assert_eq!(size(&out.join("grid.png")), [2 * (3 * 132 - 4) + 3 * 16, 6 * (128 + 20 + 8) - 8 + 20 + 32]);
     for picture in ["grid.png", "edited.png", "faces.png"] {
         assert!(fs::read(out.join(picture)).unwrap().starts_with(b"\x89PNG"), "{picture}");
     }
-    assert!(fs::read_to_string(out.join("index.html")).unwrap().contains("grid.png"));
+    assert!(fs::read_to_string(out.join("index.html")).unwrap().contains("src=\"data:image/png;base64,"));
 }
 
 #[test]
