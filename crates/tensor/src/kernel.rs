@@ -154,7 +154,7 @@ fn on_cube<K: Kernel>(
     let out_args: Vec<CubeArg> = outs.iter().map(CubeBuffer::arg).collect();
     // Empty outputs need no launch, and no device accepts an empty grid.
     if out_args.iter().any(|o| o.len > 0) {
-        let launched = with_client!(&client, |c| kernel.cube(c, &ins, &out_args));
+        let launched: Result<()> = with_client!(&client, |c| kernel.cube(c, &ins, &out_args));
         launched.map_err(|e| e.on(device))?;
     }
     let tensor = |((b, s), &made)| Tensor::from_buffer(Buffer::Cube(b), s, device, made);

@@ -124,7 +124,7 @@ pub fn timed(device: Device, work: &dyn Fn() -> Result<()>) -> Result<(f64, Cloc
     device.settle()?;
     if device != Device::Cpu {
         // The dry device has no timestamps and says so.
-        let by_device = with_client!(&cube::client(device)?, |c| cube::profile(c, work));
+        let by_device: Option<Result<f64>> = with_client!(&cube::client(device)?, |c| cube::profile(c, work));
         if let Some(outcome) = by_device {
             let seconds = outcome?;
             device.settle()?;

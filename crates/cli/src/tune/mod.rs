@@ -151,6 +151,7 @@ pub(crate) fn run(device: Device, options: Options, output: Output) -> Result<St
 }
 
 /// Runs each operation with its gradients on small images, and says how it went.
+#[cfg(feature = "cuda")]
 pub(crate) fn small_operations(device: Device) -> Vec<(String, Result<()>)> {
     cases::cases(device, true, true).into_iter().map(|case| (case.name, (case.run)(device))).collect()
 }

@@ -74,7 +74,7 @@ impl CubeBuffer {
         }
         padded.resize(bytes, 0);
         let padded = Bytes::from_bytes_vec(padded);
-        let handle = with_client!(&client, |c| c.create(padded));
+        let handle: Handle = with_client!(&client, |c| c.create(padded));
         Ok(Self { arg: CubeArg { handle, len: data.len(), dtype } })
     }
 
@@ -91,7 +91,7 @@ impl CubeBuffer {
         if len == 0 {
             return Ok(Vec::new());
         }
-        let bytes = with_client!(&client(device)?, |c| faults::read("download", device, c, handle))?;
+        let bytes: Bytes = with_client!(&client(device)?, |c| faults::read("download", device, c, handle)?);
         let Some(bytes) = bytes.get(..len * dtype.size()) else {
             let detail = format!("{} bytes were read where {} were asked for", bytes.len(), len * dtype.size());
             return Err(TensorError::Backend { op: "download", device, detail });

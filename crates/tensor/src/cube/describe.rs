@@ -46,7 +46,7 @@ pub fn describe(device: Device) -> Result<Description> {
     }
     let client = client(device)?;
     let max_allocation = client.max_allocation();
-    let mut d = with_client!(&client, |c| capabilities(c));
+    let mut d: Description = with_client!(&client, |c| capabilities(c));
     d.max_allocation = max_allocation;
     match device {
         Device::Wgpu(index) => {

@@ -161,7 +161,7 @@ impl CubeClient {
 
     /// Whether the device holds tensors of a type. Errors: [`TensorError::UnsupportedDType`].
     pub(crate) fn check_dtype(&self, op: &'static str, dtype: DType) -> Result<()> {
-        with_client!(self, |c| storage_type(op, c, dtype)).map(|_| ())
+        with_client!(self, |c| storage_type(op, c, dtype).map(|_| ()))
     }
 
     /// Bytes of the largest buffer that the device can bind.
