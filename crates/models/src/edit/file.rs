@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use swinstyle_weights::{Archive, Array, WeightsError};
+use swinstyle_weights::{Archive, Array, Dtype, WeightsError};
 
 use crate::{Kinship, Lineage, Model, ModelError, Result, stylegan2::GeneratorConfig};
 
@@ -78,6 +78,9 @@ impl Kind {
             let detail = format!("{} tensors and none called `{}`", archive.arrays.len(), self.tensor());
             return Err(self.error(path, detail));
         };
+        if array.dtype == Dtype::Bool {
+            return Err(self.error(path, "it holds truth values, not numbers"));
+        }
         if let Some(value) = array.data.iter().find(|v| !v.is_finite()) {
             return Err(self.error(path, format!("it holds the number {value}")));
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use swinstyle_tensor::Device;
-use swinstyle_weights::{Archive, Array, FloatDtype};
+use swinstyle_weights::{Archive, Array, Dtype, FloatDtype};
 
 use super::{
     Direction, read_code, sefa,
@@ -22,6 +22,22 @@ fn foreign(folder: &Path, shape: &[usize], value: f32) -> PathBuf {
     archive.arrays.insert("whatever".into(), Array::new(shape.to_vec(), vec![value; n]).unwrap());
     archive.write(&path, FloatDtype::F32).unwrap();
     path
+}
+
+#[test]
+fn truth_values_are_no_direction_and_no_code() {
+    let (folder, m) = (tempfile::tempdir().unwrap(), model(7));
+    let path = folder.path().join("mask.safetensors");
+    let mut archive = Archive::new();
+    let mask = Array { dtype: Dtype::Bool, ..Array::new(vec![D], vec![1.0; D]).unwrap() };
+    archive.arrays.insert("mask".into(), mask);
+    archive.write(&path, FloatDtype::F32).unwrap();
+    for error in [
+        Direction::read(&path, &m, true).map(drop).unwrap_err().to_string(),
+        read_code(&path, &m, true).map(drop).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("mask.safetensors") && error.contains("truth values"), "{error}");
+    }
 }
 
 /// Numbers that tell their places.
