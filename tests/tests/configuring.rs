@@ -26,6 +26,14 @@ fn presets_are_listed_shown_and_right() {
     assert!(wrong.code == Some(2) && wrong.stderr.contains("avatar64-cpu-generator"), "{wrong:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn an_endless_file_and_one_that_is_no_text_are_no_configurations() {
+    run(&["config", "check", "/dev/zero"]).assert_one_error_line(&["/dev/zero: is larger than 1 MiB"]);
+    let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/example.png");
+    run(&["config", "check", picture]).assert_one_error_line(&["example.png: is no text"]);
+}
+
 #[test]
 fn a_file_is_judged_with_the_line_and_the_range() {
     let folder = tempfile::tempdir().unwrap();

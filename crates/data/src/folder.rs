@@ -6,7 +6,6 @@ mod fit;
 mod format;
 mod list;
 mod look;
-mod stream;
 mod truncation;
 
 use std::collections::HashSet;
@@ -19,7 +18,6 @@ pub use decode::{MAX_PIXELS, decode_image, load_image};
 pub(crate) use decode::{check_size, read_file};
 pub use fit::{Fit, fit_square};
 pub use list::list_images;
-pub use stream::read_stream;
 
 use crate::avatars::label_maps_of_dataset;
 use crate::label_map::{Label, LabelMap, check_labels, load_label_map};

@@ -71,25 +71,6 @@ pub fn is_there(path: &Path) -> io::Result<bool> {
     Target::of(path).map(|target| target.replaced.is_some())
 }
 
-/// Whether two paths lead to one file that is there, by whatever spelling or link.
-pub fn same_file(one: &Path, other: &Path) -> bool {
-    let (Ok(a), Ok(b)) = (fs::canonicalize(one), fs::canonicalize(other)) else { return false };
-    a == b || same_inode(&a, &b)
-}
-
-#[cfg(unix)]
-fn same_inode(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-    id(one).is_some() && id(one) == id(other)
-}
-
-/// Hard links cannot be told there without unsafe calls.
-#[cfg(not(unix))]
-fn same_inode(_one: &Path, _other: &Path) -> bool {
-    false
-}
-
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -1,36 +1,10 @@
-//! Which file a path means, whatever way it is spelt.
+//! The name of an input in the record of results.
 
 use std::{
     fs::{self, Metadata},
     path::Path,
     time::SystemTime,
 };
-
-/// A file by what the system knows it as: links of both kinds, `./` and other spellings of one file are equal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum FileId {
-    /// Device and number of the inode.
-    #[cfg(unix)]
-    Inode(u64, u64),
-    /// The path without links, where there are no inodes.
-    #[cfg(not(unix))]
-    Path(std::path::PathBuf),
-}
-
-impl FileId {
-    /// The file that a path leads to, if there is one.
-    #[cfg(unix)]
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(path).ok().map(|m| Self::Inode(m.dev(), m.ino()))
-    }
-
-    /// The file that a path leads to, if there is one.
-    #[cfg(not(unix))]
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        fs::canonicalize(path).ok().map(Self::Path)
-    }
-}
 
 /// The name under which the record keeps an input: its whole path without links.
 ///
@@ -54,19 +28,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_both_kinds_and_other_spellings_are_the_same_file() {
+    fn links_and_other_spellings_have_the_name_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("a"), "a").unwrap();
         fs::write(at("b"), "a").unwrap();
-        fs::hard_link(at("a"), at("hard")).unwrap();
         std::os::unix::fs::symlink("a", at("soft")).unwrap();
-        let id = FileId::of(&at("a")).unwrap();
-        for same in ["hard", "soft", "./a"] {
-            assert_eq!(FileId::of(&at(same)), Some(id.clone()), "{same}");
-        }
-        assert_ne!(FileId::of(&at("b")), Some(id));
-        assert_eq!(FileId::of(&at("absent")), None);
         assert_eq!((origin(&at("soft")), origin(&at("./a"))), (origin(&at("a")), origin(&at("a"))));
         assert_ne!(origin(&at("a")), origin(&at("b")));
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use swinstyle_data::folder::read_stream;
+use swinstyle_files::read_stream;
 
 use super::Shown;
 

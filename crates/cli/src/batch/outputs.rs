@@ -11,14 +11,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use swinstyle_files::is_there;
+use swinstyle_files::{FileId, is_there, same_file};
 
-use super::{
-    Item, Shown,
-    identity::{FileId, origin},
-    inputs::Source,
-    record::Record,
-};
+use super::{Item, Shown, identity::origin, inputs::Source, record::Record};
 use crate::output::Usage;
 
 /// Endings that belong to files, not to folders.
@@ -205,8 +200,7 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
 
 /// Errs where a command's only file may not be written: it is read, or it is there and nobody said `--force`, or is a folder or a device.
 pub(crate) fn check_single(path: &Path, read: &[&Path], force: &Force) -> Result<()> {
-    let id = FileId::of(path);
-    if let Some(input) = read.iter().find(|file| id.is_some() && FileId::of(file) == id) {
+    if let Some(input) = read.iter().find(|file| same_file(path, file)) {
         bail!("{}: not written: it is the input {}; choose another --out", Shown(path), Shown(input));
     }
     if !would_replace(path)? || force.force {

@@ -12,7 +12,10 @@ use swinstyle_train::{
 };
 
 use super::Context;
-use crate::output::{Output, Status, Usage};
+use crate::{
+    batch::Shown,
+    output::{Output, Status, Usage},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -154,6 +157,6 @@ fn check(context: &Context, args: Check) -> Result<()> {
             (format!("{} rows", config.rows.len()), serde_json::to_value(config)?)
         }
     };
-    context.output.line(format_args!("{}: right, for {}: {what}", args.file.display(), kind.command()))?;
-    context.output.document(&json!({ "file": args.file.to_string_lossy(), "kind": kind.name(), "config": config }))
+    context.output.line(format_args!("{}: right, for {}: {what}", Shown(&args.file), kind.command()))?;
+    context.output.document(&json!({ "file": Shown(&args.file), "kind": kind.name(), "config": config }))
 }

@@ -1,17 +1,21 @@
 //! `swinstyle convert`: any model that can be read, to this program's file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use swinstyle_files::{is_there, same_file, shown};
+use swinstyle_files::{is_there, same_file};
 use swinstyle_models::Model;
 use swinstyle_tensor::Device;
 use swinstyle_weights::FloatDtype;
 
 use super::Context;
-use crate::output::{Status, Usage};
+use crate::{
+    batch::Shown,
+    output::{Status, Usage},
+    text,
+};
 
 /// How the numbers are stored.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -51,9 +55,8 @@ pub(super) fn run(context: &Context, args: Convert) -> Result<Status> {
         false => model.save(&args.output, floats)?,
     }
     let bytes = std::fs::metadata(&args.output).map(|m| m.len()).unwrap_or(0);
-    context.output.line(format_args!("{} ({:.1} MiB)", shown(&args.output), bytes as f64 / (1 << 20) as f64))?;
-    let lossy = |path: &Path| path.to_string_lossy().into_owned();
-    context.output.document(&json!({ "input": lossy(&args.input), "output": lossy(&args.output), "bytes": bytes }))?;
+    context.output.line(format_args!("{} ({})", Shown(&args.output), text::bytes(bytes)))?;
+    context.output.document(&json!({ "input": Shown(&args.input), "output": Shown(&args.output), "bytes": bytes }))?;
     Ok(Status::Done)
 }
 
@@ -61,16 +64,17 @@ pub(super) fn run(context: &Context, args: Convert) -> Result<Status> {
 fn check_output(args: &Convert) -> Result<()> {
     let (input, output) = (&args.input, &args.output);
     if let Some(ending) = output.extension().filter(|e| !e.eq_ignore_ascii_case("safetensors")) {
-        let (ending, better) = (ending.to_string_lossy(), shown(&output.with_extension("safetensors")));
-        let detail = format!("{}: no .{ending} file is written but safetensors; name it {better}", shown(output));
+        let (ending, better) = (ending.to_string_lossy(), output.with_extension("safetensors"));
+        let detail =
+            format!("{}: no .{ending} file is written but safetensors; name it {}", Shown(output), Shown(&better));
         return Err(Usage(detail).into());
     }
     if same_file(input, output) {
-        bail!("{}: it is the input, {}, which is not overwritten; name another file", shown(output), shown(input));
+        bail!("{}: it is the input, {}, which is not overwritten; name another file", Shown(output), Shown(input));
     }
     match is_there(output) {
-        Err(error) => bail!("{}: cannot write: {error}", shown(output)),
-        Ok(true) if !args.force => bail!("{}: it exists; --force replaces it", shown(output)),
+        Err(error) => bail!("{}: cannot write: {error}", Shown(output)),
+        Ok(true) if !args.force => bail!("{}: it exists; --force replaces it", Shown(output)),
         Ok(_) => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ use super::Context;
 use crate::{
     build,
     output::Status,
+    text,
     tune::tables::{self, Identity},
 };
 
@@ -217,9 +218,9 @@ fn print(context: &Context, report: &Report) -> Result<()> {
         out.line(format_args!("         {}", d.tuning))?;
     }
     if let Some(c) = &report.kernel_cache {
-        let (mine, all) = (c.bytes as f64 / 1048576.0, c.all_bytes as f64 / 1048576.0);
-        let plural = if c.builds == 1 { "" } else { "s" };
-        let what = format!("{mine:.1} MiB of this build, {all:.1} MiB of {} build{plural}", c.builds);
+        let (mine, all, builds) =
+            (text::bytes(c.bytes), text::bytes(c.all_bytes), text::count(c.builds as u64, "build"));
+        let what = format!("{mine} of this build, {all} of {builds}");
         out.line("")?;
         out.line(format_args!("compiled kernels: {what} in {} (--clear-cache removes them)", c.folder))?;
     }

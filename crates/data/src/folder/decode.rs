@@ -5,11 +5,11 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use swinstyle_files::read_stream;
 
 use super::complaint::complaint;
 use super::fit::{Fit, fit_square};
 use super::format::{SNIFFED, refusal};
-use super::stream::read_stream;
 use super::truncation::is_truncated;
 use crate::picture::Picture;
 use crate::{DataError, Result};

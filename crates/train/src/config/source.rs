@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
+use swinstyle_files::read_stream;
 use swinstyle_models::ModelError;
 use toml::{Table, Value};
 
@@ -15,6 +16,9 @@ use super::{
     tables::{get, leaves, remove, set},
 };
 use crate::{Result, TrainError};
+
+/// No configuration is larger. A device or a pipe may be endless.
+const MOST_BYTES: usize = 1 << 20;
 
 /// A configuration that a file can hold.
 pub trait ConfigFile: Serialize + DeserializeOwned {
@@ -37,8 +41,12 @@ impl Source {
     /// A file. Errors: it cannot be read, or is no text.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| TrainError::Config { path: shown.clone(), detail: format!("cannot be read: {e}") })?;
+        let error = |detail: String| TrainError::Config { path: shown.clone(), detail };
+        let bytes = read_stream(path, MOST_BYTES + 1).map_err(|e| error(format!("cannot be read: {e}")))?;
+        if bytes.len() > MOST_BYTES {
+            return Err(error(format!("is larger than {} MiB: no configuration", MOST_BYTES >> 20)));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| error("is no text: a configuration is a TOML file".into()))?;
         // Some editors of Windows put a mark before the first character.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_string();
         Ok(Self { shown, text, overrides: overrides.to_vec() })
